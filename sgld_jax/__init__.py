@@ -1,0 +1,42 @@
+"""Stochastic gradient Langevin dynamics for JAX.
+
+Every sampler is an `optax.GradientTransformation` with its key in its state. Where
+to start reading: `sgld_jax/kernels/sgld.py`, whose first screen is the equation.
+"""
+
+from sgld_jax.engine.chain import Chain, stacked, start, step
+from sgld_jax.engine.sample import resume, sample
+from sgld_jax.engine.samples import Samples
+from sgld_jax.kernels.sgld import sgld
+from sgld_jax.keys import Unseeded, seed
+from sgld_jax.preconditioners import Preconditioner, diagonal, identity
+from sgld_jax.target.data import full_batch, shuffled, with_replacement
+from sgld_jax.target.potential import (
+    from_log_density,
+    gaussian_prior,
+    minibatch_potential,
+)
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Chain",
+    "Preconditioner",
+    "Samples",
+    "Unseeded",
+    "diagonal",
+    "from_log_density",
+    "full_batch",
+    "gaussian_prior",
+    "identity",
+    "minibatch_potential",
+    "resume",
+    "sample",
+    "seed",
+    "sgld",
+    "shuffled",
+    "stacked",
+    "start",
+    "step",
+    "with_replacement",
+]

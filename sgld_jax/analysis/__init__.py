@@ -1,0 +1,1 @@
+"""Why to believe a run: arrays `[C, S, ...]` in, arrays out."""

@@ -1,0 +1,1 @@
+"""How chains are run: a scan over draws, a vmap over chains."""

@@ -1,0 +1,247 @@
+"""Chains: where they start, and one update of all of them."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sgld_jax.keys import (
+    as_key,
+    chain_keys,
+    check_vmappable,
+    has_slot,
+    is_key,
+    seed,
+)
+from sgld_jax.leaves import paths
+from sgld_jax.target.data import (
+    Batches,
+    BatchState,
+    check_batches,
+    full_batch,
+    num_rows,
+)
+from sgld_jax.target.potential import Potential
+
+PyTree = Any
+
+_INIT, _NOISE, _BATCH = 0x8000_0011, 0x8000_0012, 0x8000_0013  # streams of one run
+
+
+class Failure(NamedTuple):
+    """Whether a chain went non-finite. Such a chain stays at its last finite position.
+
+    Attributes:
+      step: the update that failed, counted from 0; −1 for a healthy chain, int32 `[C]`.
+      leaf: index of the first parameter leaf that went non-finite; the number of
+        leaves if only the potential did; −1 for a healthy chain, int32 `[C]`.
+    """
+
+    step: jax.Array
+    leaf: jax.Array
+
+
+class Chain(NamedTuple):
+    """All chains of a run at one moment: a plain pytree with a leading axis C.
+
+    Attributes:
+      params: positions, leaves `[C, ...]`.
+      state: optimizer states, keys included, leaves `[C, ...]`.
+      batches: streams of batches, leaves `[C]`.
+      count: updates made, int32 `[C]`.
+      failure: which chains went non-finite, and where.
+    """
+
+    params: PyTree
+    state: PyTree
+    batches: BatchState
+    count: jax.Array
+    failure: Failure
+
+
+class Stacked(NamedTuple):
+    """Starting points, one per chain; made by `stacked`."""
+
+    params: PyTree
+
+
+def stacked(params: PyTree) -> Stacked:
+    """Marks parameters that have a leading chain axis as starting points.
+
+    Args:
+      params: leaves `[C, ...]`, such as C optima found by an optimizer.
+
+    Example:
+      >>> import jax.numpy as jnp, sgld_jax
+      >>> init = sgld_jax.stacked({"w": jnp.zeros((8, 3))})  # 8 chains
+    """
+    return Stacked(params)
+
+
+def start(
+    key: Any,
+    sampler: optax.GradientTransformation,
+    init: Callable[[jax.Array], PyTree] | Stacked,
+    *,
+    num_chains: int,
+    data: PyTree = None,
+    batches: Batches = full_batch(),
+) -> Chain:
+    """Chains before their first update.
+
+    Args:
+      key: a seed or key. Starting points, noise and batches of every chain branch
+        from it; those of chain i do not depend on `num_chains`.
+      sampler: any optax transformation. Its key slots are filled anew.
+      init: `key -> params`, called once per chain, or `stacked(params)`.
+      num_chains: C, at least 1.
+      data: arrays `[N, ...]`, or None.
+      batches: which rows an update sees.
+
+    Returns:
+      A `Chain` for `step` and `resume`.
+
+    Raises:
+      TypeError, ValueError: for arguments that do not fit together.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, sgld_jax
+      >>> sampler = sgld_jax.sgld(0.1)
+      >>> potential = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
+      >>> chain = sgld_jax.start(0, sampler, jax.random.normal, num_chains=4)
+      >>> chain, value = sgld_jax.step(chain, sampler, potential)
+      >>> value.shape
+      (4,)
+    """
+    key = as_key(key)
+    check_vmappable(key)
+    check_sampler(sampler)
+    check_count("num_chains", num_chains, 1)
+    check_batches(batches, data)
+    init_keys, noise_keys, batch_keys = (
+        chain_keys(jax.random.fold_in(key, tag), num_chains)
+        for tag in (_INIT, _NOISE, _BATCH)
+    )
+    params = _starting_points(init, init_keys, num_chains)
+    state = jax.vmap(sampler.init)(params)
+    if has_slot(state):
+        state = jax.vmap(seed)(state, noise_keys)
+    healthy = jnp.full([num_chains], -1, jnp.int32)
+    return Chain(
+        params,
+        state,
+        jax.vmap(batches.init)(batch_keys),
+        jnp.zeros([num_chains], jnp.int32),
+        Failure(healthy, healthy),
+    )
+
+
+def step(
+    chain: Chain,
+    sampler: optax.GradientTransformation,
+    potential: Potential,
+    *,
+    data: PyTree = None,
+    batches: Batches = full_batch(),
+) -> tuple[Chain, jax.Array]:
+    """One update of every chain, for loops of your own. Pure; jit it.
+
+    Non-finite chains are not looked for: `sample` and `resume` do that.
+
+    Returns:
+      The chains after the update, and the (minibatch) potential `[C]` that it saw,
+      at the positions before it.
+
+    Raises:
+      ValueError: while tracing, if the potential is not a scalar.
+    """
+    num_data = None if data is None else num_rows(data)
+
+    def one(chain: Chain) -> tuple[Chain, jax.Array]:
+        indices, stream = batches.next(chain.batches, num_data)
+        batch = batches.take(data, indices)
+        value, grads = jax.value_and_grad(_checked(potential))(chain.params, batch)
+        update = optax.with_extra_args_support(sampler).update
+        updates, state = update(grads, chain.state, chain.params, value=value)
+        params = optax.apply_updates(chain.params, updates)
+        return Chain(params, state, stream, chain.count + 1, chain.failure), value
+
+    return jax.vmap(one)(chain)
+
+
+def pick(chosen: jax.Array, new: PyTree, old: PyTree) -> PyTree:
+    """Chains of `new` where `chosen` `[C]` holds, of `old` elsewhere; leaves `[C, ...]`."""
+
+    def leaf(n, o):
+        return jnp.where(chosen.reshape(chosen.shape + (1,) * (n.ndim - 1)), n, o)
+
+    return jax.tree.map(leaf, new, old)
+
+
+def check_sampler(sampler: Any) -> None:
+    """Raises `TypeError` for what is not a gradient transformation."""
+    if not isinstance(sampler, optax.GradientTransformation):
+        raise TypeError(
+            f"sampler={sampler!r}: expected an optax.GradientTransformation, such as "
+            f"sgld_jax.sgld(1e-3)."
+        )
+
+
+def check_count(name: str, value: Any, least: int) -> None:
+    """Raises unless `value` is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+        raise TypeError(f"{name}={value!r}: expected a whole number.")
+    if value < least:
+        raise ValueError(f"{name}={value}: expected at least {least}.")
+
+
+def check_distinct_keys(chain: Chain) -> None:
+    """Raises `ValueError` if two chains share a key, and so draw the same noise."""
+    for path, leaf in paths(chain.state).items():
+        if is_key(leaf):
+            data = np.asarray(jax.random.key_data(leaf))
+            different = len(np.unique(data.reshape(len(data), -1), axis=0))
+            if different < len(data):
+                raise ValueError(
+                    f"The {len(data)} chains hold only {different} different keys in "
+                    f"state{path}: some would draw the same noise. Start them with "
+                    f"sgld_jax.start, or use jax.vmap(sgld_jax.seed)(state, keys)."
+                )
+
+
+def _starting_points(init: Any, keys: jax.Array, num_chains: int) -> PyTree:
+    if isinstance(init, Stacked):
+        params = init.params
+        for path, leaf in paths(params).items():
+            if leaf is not None and np.shape(leaf)[:1] != (num_chains,):
+                raise ValueError(
+                    f"stacked(params): {path} has shape {np.shape(leaf)}; expected a "
+                    f"leading axis of num_chains={num_chains}."
+                )
+    elif callable(init):
+        params = jax.vmap(init)(keys)
+    else:
+        raise TypeError(
+            f"init is a {type(init).__name__}: expected a function key -> params, as in "
+            f"lambda key: params, or sgld_jax.stacked(params) with a leading chain axis."
+        )
+    # A weakly typed start would change its type in the first update.
+    return jax.tree.map(
+        lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), params
+    )
+
+
+def _checked(potential: Potential) -> Potential:
+    def checked(params: PyTree, batch: PyTree) -> jax.Array:
+        value = potential(params, batch)
+        if jnp.shape(value) != ():
+            raise ValueError(
+                f"The potential has shape {jnp.shape(value)}: expected a scalar, the negative "
+                f"log density of one chain. See minibatch_potential and from_log_density."
+            )
+        return value
+
+    return checked

@@ -1,0 +1,155 @@
+"""What a run returns."""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from sgld_jax.engine.chain import Chain
+from sgld_jax.leaves import paths
+
+PyTree = Any
+
+
+class ChainFailure(NamedTuple):
+    """One chain that went non-finite: which, in which update, and where first."""
+
+    chain: int
+    step: int
+    leaf: str
+
+
+class RunReport(NamedTuple):
+    """What happened in a run.
+
+    Attributes:
+      updates: updates made of every chain in this run.
+      seconds: wall time, without compilation.
+      compile_seconds: time to trace and compile; near 0 if a program was kept.
+      failures: the chains that have gone non-finite so far.
+    """
+
+    updates: int
+    seconds: float
+    compile_seconds: float
+    failures: tuple[ChainFailure, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.updates} updates in {self.seconds:.3g} s"]
+        for f in self.failures:
+            lines.append(
+                f"chain {f.chain} went non-finite in update {f.step} at {f.leaf} and stays "
+                f"at its last finite position: step size too large, a potential with "
+                f"log(0) or 0/0, or data with NaN"
+            )
+        return "\n".join(lines)
+
+
+@dataclasses.dataclass(frozen=True)
+class Samples:
+    """The draws of a run. Arrays are NumPy, with axes chain, draw, event.
+
+    `samples[chains, draws]` slices both axes, as in `samples[:, 100:]`.
+
+    Attributes:
+      params: what `collect` returned of each position, leaves `[C, S, ...]`.
+      potential: U as the update that made the draw saw it, on its batch and at
+        the position before it, `[C, S]`.
+      weights: importance weights for averages over draws, not normalised, `[C, S]`:
+        ε for `sgld`. 0 where a chain had gone non-finite.
+      counts: updates made when the draw was taken, `[C, S]`.
+      final: the whole `Chain` after the last draw, for `resume`.
+      report: what happened.
+      interrupted: whether Ctrl-C ended the run early.
+    """
+
+    params: PyTree
+    potential: np.ndarray
+    weights: np.ndarray
+    counts: np.ndarray
+    final: Chain
+    report: RunReport
+    interrupted: bool = False
+
+    @property
+    def num_chains(self) -> int:
+        """C."""
+        return self.potential.shape[0]
+
+    @property
+    def num_samples(self) -> int:
+        """S, the draws of each chain."""
+        return self.potential.shape[1]
+
+    @property
+    def failed(self) -> np.ndarray:
+        """Which chains went non-finite, bool `[C]`."""
+        return np.asarray(self.final.failure.step) >= 0
+
+    def healthy(self) -> "Samples":
+        """The same draws without the chains that went non-finite."""
+        return self[~self.failed]
+
+    def __getitem__(self, index: Any) -> "Samples":
+        chains, draws = index if isinstance(index, tuple) else (index, slice(None))
+        if isinstance(chains, (int, np.integer)):
+            chains = [chains]
+        if isinstance(draws, (int, np.integer)):
+            draws = [draws]
+
+        def cut(x):
+            return x[chains][:, draws]
+
+        return dataclasses.replace(
+            self,
+            params=jax.tree.map(cut, self.params),
+            potential=cut(self.potential),
+            weights=cut(self.weights),
+            counts=cut(self.counts),
+            final=jax.tree.map(
+                lambda x: x[np.arange(self.num_chains)[chains]], self.final
+            ),
+        )
+
+    def concatenate(self, later: "Samples") -> "Samples":
+        """These draws followed by those of a `resume` of their `final` chain.
+
+        Raises:
+          ValueError: if `later` has another number of chains.
+        """
+        if later.num_chains != self.num_chains:
+            raise ValueError(
+                f"Cannot append draws of {later.num_chains} chains to draws of "
+                f"{self.num_chains}: expected the same chains, run on with resume."
+            )
+
+        def join(a, b):
+            return np.concatenate([a, b], axis=1)
+
+        mine, other = self.report, later.report
+        return Samples(
+            jax.tree.map(join, self.params, later.params),
+            join(self.potential, later.potential),
+            join(self.weights, later.weights),
+            join(self.counts, later.counts),
+            later.final,
+            RunReport(
+                mine.updates + other.updates,
+                mine.seconds + other.seconds,
+                mine.compile_seconds + other.compile_seconds,
+                other.failures,
+            ),
+            later.interrupted,
+        )
+
+
+def failures_of(chain: Chain) -> tuple[ChainFailure, ...]:
+    """The chains that have gone non-finite, with the name of the leaf."""
+    names = [path for path, leaf in paths(chain.params).items() if leaf is not None]
+    names.append("the potential")
+    steps, leaves = np.asarray(chain.failure.step), np.asarray(chain.failure.leaf)
+    return tuple(
+        ChainFailure(int(i), int(steps[i]), names[leaves[i]])
+        for i in np.flatnonzero(steps >= 0)
+    )

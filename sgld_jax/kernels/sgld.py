@@ -1,0 +1,124 @@
+"""SGLD: stochastic gradient Langevin dynamics.
+
+Target     π(θ) ∝ exp(−U(θ)/T),  U(θ) = −log p(θ) − Σᵢ log p(xᵢ|θ) over all N data
+Dynamics   dθ = −G ∇U(θ) dt + √(2T) G^½ dW
+Update     θ ← θ − ε G ∇Ũ(θ) + √(2εT) G^½ ξ,   ξ ~ N(0, I)
+
+    ε   step_size        number or schedule(count)
+    T   temperature      number or schedule(count); 1 is the posterior
+    G   preconditioner   identity() unless given
+    ∇Ũ  the gradients handed to update: of −log p(θ) − (N/n) Σ_batch log p(xᵢ|θ)
+
+Cost       one gradient and one normal per coordinate and update; no memory
+T = 0      θ ← θ − ε ∇Ũ(θ) is optax.sgd(ε), bit for bit
+Exact law  on U = λθ²/2 with gradient noise of variance V, for 0 < ελ < 2,
+           Var θ = (T + εV/2) / (λ (1 − ελ/2)):  too wide by ελ/2 for the step
+           and by εV/(2T) for the minibatch. Both go to zero with ε.
+Steps of others   Welling and Teh's step is 2ε; a mean loss U/N has step Nε
+                  and temperature T/N.
+
+M. Welling and Y. W. Teh, Bayesian learning via stochastic gradient Langevin
+dynamics, ICML 2011, equation 4.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sgld_jax.keys import Unseeded, check_key, init_key, step_key
+from sgld_jax.leaves import add, check_grads, check_params, scale
+from sgld_jax.noise import normal_like
+from sgld_jax.preconditioners import Preconditioner, identity
+from sgld_jax.schedules import (
+    Trace,
+    at,
+    check_step_size,
+    check_temperature,
+    is_zero,
+)
+
+
+class SGLDState(NamedTuple):
+    """State of `sgld`.
+
+    Attributes:
+      count: updates made so far, int32 `[]`.
+      rng_key: a typed key `[]`, or `Unseeded`; never changed by an update.
+      metric: state of the preconditioner.
+      trace: what the last update used.
+    """
+
+    count: jax.Array
+    rng_key: jax.Array | Unseeded
+    metric: Any
+    trace: Trace
+
+
+def sgld(
+    step_size: optax.ScalarOrSchedule,
+    temperature: optax.ScalarOrSchedule = 1.0,
+    *,
+    preconditioner: Preconditioner = identity(),
+    key: Any = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Stochastic gradient Langevin dynamics (Welling and Teh 2011, equation 4).
+
+    Args:
+      step_size: ε > 0, a number or `schedule(count)`. Stable while ε times the
+        largest curvature of U stays below 2; accurate well below 1.
+      temperature: T ≥ 0, a number or `schedule(count)`. With the literal 0 no
+        noise is drawn and no key is needed.
+      preconditioner: the matrix G, in units of θ².
+      key: a seed, a typed key or a legacy key. Without one, `seed` the state.
+
+    Returns:
+      A transformation of gradients of U, the sum over *all* data, into additive
+      updates. Under `jax.vmap` every chain draws noise of its own.
+
+    Raises:
+      ValueError, TypeError: here, for a step size, temperature or key out of
+        range; in `init`, for integer or complex leaves; while tracing `update`,
+        for gradients that do not fit the parameters, or if there is no key.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, optax, sgld_jax
+      >>> potential = lambda x: 0.5 * jnp.sum(x**2)
+      >>> sampler = sgld_jax.sgld(0.1, key=0)
+      >>> x = jnp.zeros(3)
+      >>> state = sampler.init(x)
+      >>> updates, state = sampler.update(jax.grad(potential)(x), state, x)
+      >>> x = optax.apply_updates(x, updates)
+    """
+    check_step_size(step_size)
+    check_temperature(temperature)
+    check_key(key)
+
+    def init(params):
+        check_params(params)
+        count = jnp.zeros([], jnp.int32)
+        rng_key = init_key(key, "sgld", params)
+        return SGLDState(count, rng_key, preconditioner.init(params), Trace.of())
+
+    def update(grads, state, params=None, **extra):
+        del extra
+        check_grads(grads, params)
+        count, eps, T = (
+            state.count,
+            at(step_size, state.count),
+            at(temperature, state.count),
+        )
+        metric = preconditioner.update(grads, state.metric, params)
+
+        updates = scale(-eps, preconditioner.multiply(metric, grads))
+        if not is_zero(temperature):
+            xi = normal_like(step_key(state.rng_key, count, (grads, eps, T)), grads)
+            sd = jnp.sqrt(2 * eps * T)
+            updates = add(updates, scale(sd, preconditioner.multiply_sqrt(metric, xi)))
+
+        trace = Trace.of(step_size=eps, temperature=T, weight=eps)
+        count = optax.safe_increment(count)
+        return updates, SGLDState(count, state.rng_key, metric, trace)
+
+    return optax.GradientTransformationExtraArgs(init, update)

@@ -1,0 +1,259 @@
+"""Keys: never defaulted, never shared, never reused.
+
+Every random part of a sampler owns one slot in its state, `rng_key`, that holds
+a typed key. Streams branch by `fold_in` alone:
+
+    seed ── kernel and parameter tree ── chain ── update count ── noise
+             `init_key`                   `chain_key`  `step_key`
+
+Counts and chain indices are folded in below 2³¹, tags of a level at or above it,
+so no key of one level is ever a key of another. Without that, the key a lone
+chain uses at step t is the base key of chain t in a batch, which neither R-hat
+nor JAX's key-reuse checker sees.
+"""
+
+import zlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+PyTree = Any
+
+_CHAIN = 0x8000_0001  # the level tags: any distinct numbers from 2³¹ up
+_SEED = 0x8000_0002
+
+
+class Unseeded(NamedTuple):
+    """The key slot of a sampler that was built without a key: an empty pytree."""
+
+
+_REMEDY = (
+    "Give the sampler a key, as in sgld(1e-3, key=0), or fill the slots of its state: "
+    "state = sgld_jax.seed(state, key)."
+)
+
+
+def check_key(key: Any) -> None:
+    """Raises unless `key` is None or something `as_key` takes."""
+    if key is not None:
+        as_key(key)
+
+
+def as_key(key: Any) -> jax.Array:
+    """A typed key of shape `[]` from a seed, a typed key, or a legacy key.
+
+    Raises:
+      TypeError: for booleans, floats, strings and None.
+      ValueError: for a seed that JAX would wrap, and for a batch of keys.
+    """
+    if (
+        isinstance(key, (bool, np.bool_))
+        or isinstance(key, (str, bytes))
+        or key is None
+    ):
+        raise TypeError(
+            f"key={key!r}: expected a seed such as 0, or jax.random.key(0)."
+        )
+    if isinstance(key, (int, np.integer)):
+        return jax.random.key(_checked_seed(int(key)))
+    dtype = getattr(key, "dtype", None)
+    if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
+        if key.shape != ():
+            raise ValueError(
+                f"key has shape {key.shape}, a batch of keys: one sampler takes one key. "
+                f"For several chains use jax.vmap(sgld_jax.seed)(states, keys)."
+            )
+        return key
+    if dtype == jnp.uint32 and np.ndim(key) >= 1:
+        return _from_legacy(key)
+    if dtype is not None and jnp.issubdtype(dtype, jnp.integer) and np.ndim(key) == 0:
+        if not isinstance(key, jax.core.Tracer):
+            _checked_seed(int(key))
+        return jax.random.key(key)
+    raise TypeError(
+        f"key={key!r}: expected a seed from 0 to 2**32 - 1, jax.random.key(seed), or "
+        f"jax.random.PRNGKey(seed)."
+    )
+
+
+def check_vmappable(key: jax.Array) -> None:
+    """Raises `ValueError` for key implementations that `jax.vmap` makes chains share."""
+    implementation = str(jax.random.key_impl(key))
+    if "rbg" in implementation:
+        raise ValueError(
+            f"{implementation!r} keys under jax.vmap use only the first key of a batch, so "
+            f"chains would not have streams of their own. Use threefry keys: "
+            f"jax.random.key(seed, impl='threefry2x32')."
+        )
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether a leaf is an array of typed keys."""
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def init_key(key: Any, kernel: str, params: PyTree) -> jax.Array | Unseeded:
+    """The key slot of a fresh state, one of its own for every chain.
+
+    Folds in the kernel's name and the tree's paths and shapes: one seed used twice
+    (two groups of `optax.partition`, `model.init`, `optax.add_noise`) gives
+    different streams, and the caller's buffer stays the caller's.
+    """
+    if key is None:
+        return Unseeded()
+    flat, _ = jax.tree_util.tree_flatten_with_path(params)
+    shapes = [(jax.tree_util.keystr(path), np.shape(leaf)) for path, leaf in flat]
+    return chain_key(jax.random.fold_in(as_key(key), _tag(kernel, shapes)), params)
+
+
+def chain_key(key: jax.Array, elements: PyTree) -> jax.Array:
+    """`key`, or under a `vmap` that maps `elements` and not `key`, one key per chain.
+
+    `jax.vmap` copies a key that is not mapped to all chains, which then draw the
+    same noise and look perfectly mixed. Here chain i gets `fold_in(key, i)`,
+    whatever the number of chains. Who wants common noise maps equal keys.
+    """
+    leaves = [lax.stop_gradient(leaf) for leaf in jax.tree.leaves(elements)]
+    return _one_per_chain(key, [leaf for leaf in leaves if not is_key(leaf)])
+
+
+@jax.custom_batching.custom_vmap
+def _one_per_chain(key: jax.Array, elements: list) -> jax.Array:
+    del elements
+    return key
+
+
+@_one_per_chain.def_vmap
+def _one_per_chain_rule(
+    axis_size: int, in_batched: list, key: jax.Array, elements: list
+):
+    key_batched, elements_batched = in_batched
+    check_vmappable(key)
+    # Elements mapped here may be mapped by an outer vmap too: ask again.
+    key = _one_per_chain(key, elements)
+    if key_batched or not any(elements_batched):
+        return key, key_batched
+    return chain_keys(key, axis_size), True
+
+
+def chain_keys(key: jax.Array, num_chains: int) -> jax.Array:
+    """Keys `[num_chains]`; the first k of them do not depend on `num_chains`."""
+    base = jax.random.fold_in(key, _CHAIN)
+    return jax.vmap(lambda i: jax.random.fold_in(base, i))(
+        jnp.arange(num_chains, dtype=jnp.uint32)
+    )
+
+
+def step_key(rng_key: jax.Array | Unseeded, count: jax.Array, elements: PyTree):
+    """The key of update `count`, a function of `rng_key` and `count` alone.
+
+    A chain can so be resumed, replayed, or skipped to any step. `elements` are the
+    gradients and hyperparameters, which tell chains apart where a `vmap` maps
+    them over one shared state.
+
+    Raises:
+      ValueError: while tracing, if the slot is `Unseeded`.
+    """
+    if isinstance(rng_key, Unseeded):
+        raise ValueError(f"This sampler's state has no key. {_REMEDY}")
+    return jax.random.fold_in(chain_key(rng_key, elements), count)
+
+
+def seed(state: PyTree, key: Any) -> PyTree:
+    """Fills every key slot of an optimizer state, each with a stream of its own.
+
+    Finds the slots of this library and typed keys of any other transformation,
+    through `chain`, `masked`, `partition`, `MultiSteps`, `inject_hyperparams` and
+    `apply_if_finite`. Under `vmap` over states, one key becomes one per chain.
+
+    Args:
+      state: an optimizer state; a Flax `TrainState`, whose `opt_state` alone is
+        touched; or an `nnx.Optimizer`, which is changed in place. Slots that hold
+        keys `[C]` are filled with C different keys.
+      key: a seed, a typed key of shape `[]`, or a legacy key.
+
+    Returns:
+      The same kind of object, with its slots filled.
+
+    Raises:
+      ValueError: if there is no slot to fill.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, sgld_jax
+      >>> sampler = sgld_jax.sgld(1e-3)
+      >>> states = jax.vmap(sampler.init)(jnp.zeros((8, 3)))
+      >>> states = jax.vmap(lambda s: sgld_jax.seed(s, 0))(states)
+      >>> states.rng_key.shape
+      (8,)
+    """
+    if not isinstance(state, tuple) and hasattr(state, "opt_state"):
+        filled = seed(state.opt_state, key)
+        if hasattr(state, "replace"):  # a Flax TrainState
+            return state.replace(opt_state=filled)
+        return _reseed_nnx(state, filled)
+    base = chain_key(jax.random.fold_in(as_key(key), _SEED), state)
+    slots, treedef = jax.tree_util.tree_flatten_with_path(state, is_leaf=_is_unseeded)
+    if not has_slot(state):
+        raise ValueError(
+            "seed found no key slot in this state: nothing in it is random. Pass the "
+            "optimizer state (what tx.init returned), a TrainState or an nnx.Optimizer."
+        )
+    return treedef.unflatten([_filled(base, path, leaf) for path, leaf in slots])
+
+
+def has_slot(state: PyTree) -> bool:
+    """Whether an optimizer state has a key slot, filled or not."""
+    leaves = jax.tree.leaves(state, is_leaf=_is_unseeded)
+    return any(_is_unseeded(leaf) or is_key(leaf) for leaf in leaves)
+
+
+def _filled(base: jax.Array, path: tuple, leaf: Any) -> Any:
+    if not (_is_unseeded(leaf) or is_key(leaf)):
+        return leaf
+    key = jax.random.fold_in(base, _tag("slot", jax.tree_util.keystr(path)))
+    shape = () if _is_unseeded(leaf) else leaf.shape
+    return chain_keys(key, int(np.prod(shape))).reshape(shape) if shape else key
+
+
+def _reseed_nnx(optimizer: Any, filled: PyTree) -> Any:
+    """An `nnx.Optimizer` keeps its state in Variables: new keys must be one, too."""
+    from flax import nnx
+
+    def wrapped(leaf: Any) -> Any:
+        is_bare_key = not isinstance(leaf, nnx.Variable) and is_key(leaf)
+        return nnx.OptArray(leaf) if is_bare_key else leaf
+
+    optimizer.opt_state = nnx.data(
+        jax.tree.map(wrapped, filled, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    )
+    return optimizer
+
+
+def _is_unseeded(leaf: Any) -> bool:
+    return isinstance(leaf, Unseeded)
+
+
+def _tag(*parts: Any) -> int:
+    return zlib.crc32(repr(parts).encode()) | 0x8000_0000
+
+
+def _checked_seed(number: int) -> int:
+    if not 0 <= number < 2**32:
+        raise ValueError(
+            f"key={number}: a seed must be in 0 ... 2**32 - 1, since JAX would wrap it "
+            f"around and give the stream of another seed. Use jax.random.key(seed)."
+        )
+    return number
+
+
+def _from_legacy(key: Any) -> jax.Array:
+    expected = jax.random.key_data(jax.eval_shape(lambda: jax.random.key(0))).shape
+    if np.shape(key) != expected:
+        raise ValueError(
+            f"key is a uint32 array of shape {np.shape(key)}: expected {expected}, one "
+            f"legacy key. For several chains use jax.vmap(sgld_jax.seed)(states, keys)."
+        )
+    return jax.random.wrap_key_data(key)

@@ -1,0 +1,93 @@
+"""Arithmetic and checks on the leaves of parameter trees.
+
+optax's own tree arithmetic leaves dtypes to promotion; a kernel must not: a
+bfloat16 leaf stays bfloat16, a float64 leaf gets a float64 step, and nothing
+is promoted implicitly (`jax_numpy_dtype_promotion="strict"` passes).
+"""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PyTree = Any
+
+
+def wide_dtype(leaf: Any) -> Any:
+    """What noise is drawn in: float64 for float64 leaves, float32 for all others."""
+    return jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
+
+
+def scale(scalar: Any, tree: PyTree) -> PyTree:
+    """`scalar` times every leaf, in the leaf's own dtype."""
+    return jax.tree.map(lambda x: jnp.asarray(scalar, x.dtype) * x, tree)
+
+
+def add(tree: PyTree, noise: PyTree) -> PyTree:
+    """`tree + noise`, summed in the dtype of the noise, returned in that of `tree`."""
+    return jax.tree.map(
+        lambda x, z: (x.astype(z.dtype) + z).astype(x.dtype), tree, noise
+    )
+
+
+def paths(tree: PyTree) -> dict[str, Any]:
+    """The leaves of a tree by their path, `None` kept as a leaf."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
+    return {jax.tree_util.keystr(path) or "(the leaf)": leaf for path, leaf in flat}
+
+
+def check_params(params: PyTree) -> None:
+    """Raises `TypeError` unless every leaf is real and floating."""
+    refused = {
+        path: np.result_type(leaf) if np.isscalar(leaf) else leaf.dtype
+        for path, leaf in paths(params).items()
+        if leaf is not None and not _is_real(leaf)
+    }
+    if not refused:
+        return
+    listed = ", ".join(f"{path} ({dtype})" for path, dtype in refused.items())
+    complex_leaf = any(jnp.issubdtype(d, jnp.complexfloating) for d in refused.values())
+    remedy = (
+        "wrap the sampler in optax.contrib.split_real_and_imaginary(...), since complex "
+        "noise has half the variance Langevin needs"
+        if complex_leaf
+        else "leave them out with optax.masked(sampler, mask) or optax.partition"
+    )
+    raise TypeError(
+        f"Only real floating leaves can be sampled, not {listed}: {remedy}."
+    )
+
+
+def check_grads(grads: PyTree, params: PyTree | None) -> None:
+    """Raises `ValueError` where gradients do not fit parameters, naming the leaf.
+
+    `optax.apply_updates` would broadcast a (4, 3) gradient into a (3,) parameter
+    and so change the parameter's shape. Costs nothing in a compiled step.
+    """
+    check_params(grads)
+    if params is None:
+        return
+    have, want = paths(grads), paths(params)
+    if have.keys() != want.keys():
+        missing = sorted(want.keys() - have.keys())
+        extra = sorted(have.keys() - want.keys())
+        raise ValueError(
+            f"Gradients and parameters are different trees: gradients lack {missing} and "
+            f"have {extra} in addition. Pass update(grads, state, params) the parameters "
+            f"the gradients were taken at."
+        )
+    for path, g in have.items():
+        p = want[path]
+        if g is not None and p is not None and np.shape(g) != np.shape(p):
+            raise ValueError(
+                f"The gradient of {path} has shape {np.shape(g)}, the parameter has "
+                f"{np.shape(p)}. Take the gradient of a scalar potential at params."
+            )
+
+
+def _is_real(leaf: Any) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    return jnp.issubdtype(
+        np.result_type(leaf) if dtype is None else dtype, jnp.floating
+    )

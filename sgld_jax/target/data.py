@@ -1,0 +1,211 @@
+"""Batches: which rows of the data an update sees.
+
+A batch scheme is a stateless recipe; its state, one per chain, is a key and a
+position, so that a stream can be resumed at any step. Rows are chosen inside
+the compiled loop, without a sort, a stored permutation or a call to the host.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sgld_jax.leaves import paths
+
+PyTree = Any
+
+_ROUNDS = 20  # each halves what is left of the order: pairs are uniform to 2⁻²⁰
+
+
+class BatchState(NamedTuple):
+    """Where a chain stands in its stream of batches.
+
+    Attributes:
+      rng_key: a typed key `[]`, or None for `full_batch`; never changed.
+      count: batches drawn, or for `shuffled` epochs begun, int32 `[]`.
+      offset: rows used of this epoch, int32 `[]`; 0 except for `shuffled`.
+    """
+
+    rng_key: jax.Array | None
+    count: jax.Array
+    offset: jax.Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """A scheme that picks `batch_size` rows an update; None stands for all of them."""
+
+    batch_size: int | None = None
+
+    def init(self, key: jax.Array) -> BatchState:
+        """The start of one chain's stream."""
+        zero = jnp.zeros([], jnp.int32)
+        return BatchState(key, zero, zero)
+
+    def next(
+        self, state: BatchState, num_data: int
+    ) -> tuple[jax.Array | None, BatchState]:
+        """Row indices `[n]` for this update, None for all rows, and the next state."""
+        raise TypeError(f"{type(self).__name__} does not say how to choose rows.")
+
+    def take(self, data: PyTree, indices: jax.Array | None) -> PyTree:
+        """The rows of every part of the data."""
+        if indices is None:
+            return data
+        return jax.tree.map(lambda x: x.at[indices].get(mode="promise_in_bounds"), data)
+
+
+class _FullBatch(Batches):
+    def init(self, key: jax.Array) -> BatchState:
+        return super().init(key)._replace(rng_key=None)
+
+    def next(self, state: BatchState, num_data: int):
+        return None, state._replace(count=state.count + 1)
+
+
+class _WithReplacement(Batches):
+    def next(self, state: BatchState, num_data: int):
+        key = jax.random.fold_in(state.rng_key, state.count)
+        indices = jax.random.randint(key, (self.batch_size,), 0, num_data)
+        return indices, state._replace(count=state.count + 1)
+
+
+class _Shuffled(Batches):
+    def next(self, state: BatchState, num_data: int):
+        position = state.offset + jnp.arange(self.batch_size, dtype=jnp.int32)
+        this = jax.random.key_data(jax.random.fold_in(state.rng_key, state.count))
+        following = jax.random.key_data(
+            jax.random.fold_in(state.rng_key, state.count + 1)
+        )
+        over = position >= num_data  # a batch may end one epoch and begin the next
+        words = jnp.where(over, following[:, None], this[:, None])
+        position = jnp.where(over, position - num_data, position)
+        indices = _permuted(position, words, num_data)
+        end = state.offset + self.batch_size
+        done = (end >= num_data).astype(jnp.int32)
+        return indices, BatchState(
+            state.rng_key, state.count + done, end - done * num_data
+        )
+
+
+def full_batch() -> Batches:
+    """Every update sees all rows: the gradient of U itself, without minibatch noise.
+
+    Example:
+      >>> import sgld_jax
+      >>> batches = sgld_jax.full_batch()
+    """
+    return _FullBatch()
+
+
+def with_replacement(batch_size: int) -> Batches:
+    """`batch_size` rows drawn independently and uniformly, for each chain its own.
+
+    Args:
+      batch_size: n, at least 1 and at most the number of rows.
+
+    Example:
+      >>> import sgld_jax
+      >>> batches = sgld_jax.with_replacement(32)
+    """
+    return _WithReplacement(_checked(batch_size))
+
+
+def shuffled(batch_size: int) -> Batches:
+    """Epochs in a fresh random order: each row once an epoch, for each chain its own.
+
+    Where n does not divide N, a batch takes the last rows of one epoch and the
+    first of the next, so that no row is left out. The order is a keyed bijection of
+    row numbers, computed for the rows of a batch alone: nothing is sorted or stored.
+
+    Args:
+      batch_size: n, at least 1 and at most the number of rows.
+
+    Example:
+      >>> import sgld_jax
+      >>> batches = sgld_jax.shuffled(32)
+
+    Source: the swap-or-not shuffle of Hoang, Morris and Rogaway 2012, *An
+    enciphering scheme based on a card shuffle*, with a statistical hash.
+    """
+    return _Shuffled(_checked(batch_size))
+
+
+def num_rows(data: PyTree) -> int:
+    """N, the common leading length of all parts of the data.
+
+    Raises:
+      ValueError: for data without rows, or parts of different length.
+    """
+    lengths = {
+        path: np.shape(leaf)[:1]
+        for path, leaf in paths(data).items()
+        if leaf is not None
+    }
+    if len(set(lengths.values())) != 1 or () in lengths.values():
+        raise ValueError(
+            f"data must be arrays with one common leading axis, a row per example; the "
+            f"leading axes are {lengths}."
+        )
+    ((n,),) = set(lengths.values())
+    if n == 0:
+        raise ValueError("data has 0 rows: expected at least one example.")
+    return n
+
+
+def check_batches(batches: Batches, data: PyTree) -> None:
+    """Raises `ValueError` unless the scheme suits the data."""
+    if not isinstance(batches, Batches):
+        raise TypeError(
+            f"batches={batches!r}: expected full_batch(), with_replacement(n) or shuffled(n)."
+        )
+    if data is None:
+        if batches.batch_size is not None:
+            raise ValueError(
+                f"batches asks for {batches.batch_size} rows, but there is no data: pass "
+                f"data=..., or leave batches out."
+            )
+        return
+    n = num_rows(data)
+    if batches.batch_size is not None and batches.batch_size > n:
+        raise ValueError(
+            f"batch_size={batches.batch_size} is more than the {n} rows of the data: use at "
+            f"most {n}, or full_batch()."
+        )
+
+
+def _checked(batch_size: int) -> int:
+    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
+        raise TypeError(f"batch_size={batch_size!r}: expected a whole number.")
+    if batch_size < 1:
+        raise ValueError(f"batch_size={batch_size}: expected at least 1 row.")
+    return int(batch_size)
+
+
+def _permuted(position: jax.Array, words: jax.Array, num_data: int) -> jax.Array:
+    """Entries `position` [n] of random permutations of 0 ... N−1, keyed by words [2, n].
+
+    In each round x and K − x (mod N) change places or not, by a bit that both share;
+    so every round is a bijection, for any N. The rounds stay a loop: unrolled they
+    compile three times longer and run no faster.
+    """
+    size = np.uint32(num_data)
+
+    def swap_or_not(r: jax.Array, x: jax.Array) -> jax.Array:
+        key = _mix(words[0] + r.astype(jnp.uint32) * np.uint32(0x9E3779B9))
+        pivot = _mix(key ^ words[1]) % size
+        partner = jnp.where(pivot >= x, pivot - x, pivot + size - x)
+        swap = _mix(jnp.maximum(x, partner) ^ key) >> 31
+        return jnp.where(swap == 1, partner, x)
+
+    x = position.astype(jnp.uint32)
+    return jax.lax.fori_loop(0, _ROUNDS, swap_or_not, x).astype(jnp.int32)
+
+
+def _mix(h: jax.Array) -> jax.Array:
+    """The finaliser of MurmurHash3: every input bit flips every output bit half the time."""
+    h = (h ^ (h >> 16)) * np.uint32(0x85EBCA6B)
+    h = (h ^ (h >> 13)) * np.uint32(0xC2B2AE35)
+    return h ^ (h >> 16)
