@@ -4,6 +4,16 @@ Every sampler is an `optax.GradientTransformation` with its key in its state. Wh
 to start reading: `sgld_jax/kernels/sgld.py`, whose first screen is the equation.
 """
 
+from sgld_jax.analysis import plots
+from sgld_jax.analysis.arviz import to_arviz
+from sgld_jax.analysis.diagnostics import ess, mcse, rhat, summary
+from sgld_jax.analysis.predictive import (
+    brier,
+    entropy_split,
+    expected_calibration_error,
+    nll,
+    predictive_probs,
+)
 from sgld_jax.engine.chain import Chain, stacked, start, step
 from sgld_jax.engine.sample import resume, sample
 from sgld_jax.engine.samples import Samples
@@ -24,13 +34,22 @@ __all__ = [
     "Preconditioner",
     "Samples",
     "Unseeded",
+    "brier",
     "diagonal",
+    "entropy_split",
+    "ess",
+    "expected_calibration_error",
     "from_log_density",
     "full_batch",
     "gaussian_prior",
     "identity",
+    "mcse",
     "minibatch_potential",
+    "nll",
+    "plots",
+    "predictive_probs",
     "resume",
+    "rhat",
     "sample",
     "seed",
     "sgld",
@@ -38,5 +57,7 @@ __all__ = [
     "stacked",
     "start",
     "step",
+    "summary",
+    "to_arviz",
     "with_replacement",
 ]

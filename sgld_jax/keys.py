@@ -12,7 +12,9 @@ chain uses at step t is the base key of chain t in a batch, which neither R-hat
 nor JAX's key-reuse checker sees.
 """
 
+import functools
 import zlib
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -63,7 +65,7 @@ def as_key(key: Any) -> jax.Array:
     if dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key):
         if key.shape != ():
             raise ValueError(
-                f"key has shape {key.shape}, a batch of keys: one sampler takes one key. "
+                f"key has shape {key.shape}, a batch of keys: expected one key. "
                 f"For several chains use jax.vmap(sgld_jax.seed)(states, keys)."
             )
         return key
@@ -79,12 +81,11 @@ def as_key(key: Any) -> jax.Array:
     )
 
 
-def check_vmappable(key: jax.Array) -> None:
-    """Raises `ValueError` for key implementations that `jax.vmap` makes chains share."""
-    implementation = str(jax.random.key_impl(key))
-    if "rbg" in implementation:
+def check_vmappable(implementation: Any) -> None:
+    """Raises `ValueError` for kinds of keys that `jax.vmap` makes chains share."""
+    if "rbg" in str(implementation):
         raise ValueError(
-            f"{implementation!r} keys under jax.vmap use only the first key of a batch, so "
+            f"{str(implementation)!r} keys under jax.vmap use only the first one: "
             f"chains would not have streams of their own. Use threefry keys: "
             f"jax.random.key(seed, impl='threefry2x32')."
         )
@@ -116,27 +117,75 @@ def chain_key(key: jax.Array, elements: PyTree) -> jax.Array:
     same noise and look perfectly mixed. Here chain i gets `fold_in(key, i)`,
     whatever the number of chains. Who wants common noise maps equal keys.
     """
-    leaves = [lax.stop_gradient(leaf) for leaf in jax.tree.leaves(elements)]
-    return _one_per_chain(key, [leaf for leaf in leaves if not is_key(leaf)])
+    implementation = jax.random.key_impl(key)
+    data = _key_data_per_chain(implementation)(
+        jax.random.key_data(key), _seen(elements)
+    )
+    return jax.random.wrap_key_data(data, impl=implementation)
 
 
-@jax.custom_batching.custom_vmap
-def _one_per_chain(key: jax.Array, elements: list) -> jax.Array:
-    del elements
-    return key
+def mapped_like(tree: PyTree, elements: PyTree) -> PyTree:
+    """`tree`, that a `vmap` maps wherever it maps `elements`.
+
+    A state made of constants would not show `seed` that there are chains, if both
+    are called inside one `vmap`, as in an `nnx.vmap` that builds its optimizer; and
+    on a mesh of Explicit axes `vmap` wants all parts of a state laid out alike.
+    """
+    return jax.tree.map(lambda x: _copy_per_chain(x, _seen(elements)), tree)
 
 
-@_one_per_chain.def_vmap
-def _one_per_chain_rule(
-    axis_size: int, in_batched: list, key: jax.Array, elements: list
-):
-    key_batched, elements_batched = in_batched
-    check_vmappable(key)
-    # Elements mapped here may be mapped by an outer vmap too: ask again.
-    key = _one_per_chain(key, elements)
-    if key_batched or not any(elements_batched):
-        return key, key_batched
-    return chain_keys(key, axis_size), True
+def _seen(tree: PyTree) -> list:
+    """The leaves whose being mapped tells that there are chains; never read."""
+    return [lax.stop_gradient(x) for x in jax.tree.leaves(tree) if not is_key(x)]
+
+
+def _per_chain(expand: Callable, check: Callable = lambda: None) -> Callable:
+    """`(x, elements) -> x`, but `expand(x, C)` under a vmap of `elements` and not x.
+
+    `check` is called under any vmap.
+    """
+
+    @jax.custom_batching.custom_vmap
+    def unchanged(x: jax.Array, elements: list) -> jax.Array:
+        del elements
+        return x
+
+    @unchanged.def_vmap
+    def rule(axis_size: int, in_batched: list, x: jax.Array, elements: list):
+        check()
+        x_mapped, elements_mapped = in_batched
+        # Elements mapped here may be mapped by an outer vmap too: ask again.
+        x = unchanged(x, elements)
+        if x_mapped or not any(elements_mapped):
+            return x, x_mapped
+        mapped = [e for e, is_mapped in zip(elements, elements_mapped) if is_mapped]
+        return _sharded_like(expand(x, axis_size), mapped), True
+
+    return unchanged
+
+
+@functools.lru_cache
+def _key_data_per_chain(implementation: Any) -> Callable:
+    def expand(data: jax.Array, num_chains: int) -> jax.Array:
+        key = jax.random.wrap_key_data(data, impl=implementation)
+        return jax.random.key_data(chain_keys(key, num_chains))
+
+    return _per_chain(expand, lambda: check_vmappable(implementation))
+
+
+_copy_per_chain = _per_chain(lambda x, n: jnp.broadcast_to(x, (n, *x.shape)))
+
+
+def _sharded_like(x: jax.Array, elements: list) -> jax.Array:
+    """`x` with its chain axis laid over the mesh as that of `elements` is.
+
+    Only Explicit axes have it in their type; there, `vmap` refuses to mix layouts.
+    """
+    axes = [jax.typeof(e).sharding.spec[0] for e in elements]
+    axis = next((a for a in axes if a is not None), None)
+    if axis is None:
+        return x
+    return jax.reshard(x, jax.P(axis, *[None] * (x.ndim - 1)))
 
 
 def chain_keys(key: jax.Array, num_chains: int) -> jax.Array:
@@ -189,25 +238,33 @@ def seed(state: PyTree, key: Any) -> PyTree:
       >>> states.rng_key.shape
       (8,)
     """
-    if not isinstance(state, tuple) and hasattr(state, "opt_state"):
-        filled = seed(state.opt_state, key)
-        if hasattr(state, "replace"):  # a Flax TrainState
-            return state.replace(opt_state=filled)
-        return _reseed_nnx(state, filled)
-    base = chain_key(jax.random.fold_in(as_key(key), _SEED), state)
-    slots, treedef = jax.tree_util.tree_flatten_with_path(state, is_leaf=_is_unseeded)
-    if not has_slot(state):
-        raise ValueError(
-            "seed found no key slot in this state: nothing in it is random. Pass the "
-            "optimizer state (what tx.init returned), a TrainState or an nnx.Optimizer."
-        )
-    return treedef.unflatten([_filled(base, path, leaf) for path, leaf in slots])
+    if isinstance(state, (tuple, Mapping)) or not hasattr(state, "opt_state"):
+        return _fill(state, key, state)
+    if hasattr(state, "replace"):  # a Flax TrainState
+        return state.replace(opt_state=_fill(state.opt_state, key, state))
+    return _fill_nnx(state, key)
 
 
 def has_slot(state: PyTree) -> bool:
     """Whether an optimizer state has a key slot, filled or not."""
     leaves = jax.tree.leaves(state, is_leaf=_is_unseeded)
     return any(_is_unseeded(leaf) or is_key(leaf) for leaf in leaves)
+
+
+def _fill(state: PyTree, key: Any, witnesses: PyTree) -> PyTree:
+    """`state` with its slots filled; `witnesses` tell chains apart under a `vmap`."""
+    if not has_slot(state):
+        raise ValueError(
+            "seed found no key slot in this state: nothing in it is random, or it is "
+            "the nnx.state of an optimizer without a key, which shows no empty slot. "
+            "Pass what tx.init returned, a TrainState, or the nnx.Optimizer itself."
+        )
+    base = jax.random.fold_in(as_key(key), _SEED)
+    # The old keys too: they may be all that a vmap maps.
+    arrays = [x for x in jax.tree.leaves(witnesses) if isinstance(x, jax.Array)]
+    base = chain_key(base, [jax.random.key_data(x) if is_key(x) else x for x in arrays])
+    slots, treedef = jax.tree_util.tree_flatten_with_path(state, is_leaf=_is_unseeded)
+    return treedef.unflatten([_filled(base, path, leaf) for path, leaf in slots])
 
 
 def _filled(base: jax.Array, path: tuple, leaf: Any) -> Any:
@@ -218,17 +275,24 @@ def _filled(base: jax.Array, path: tuple, leaf: Any) -> Any:
     return chain_keys(key, int(np.prod(shape))).reshape(shape) if shape else key
 
 
-def _reseed_nnx(optimizer: Any, filled: PyTree) -> Any:
+def _fill_nnx(optimizer: Any, key: Any) -> Any:
     """An `nnx.Optimizer` keeps its state in Variables: new keys must be one, too."""
     from flax import nnx
 
-    def wrapped(leaf: Any) -> Any:
-        is_bare_key = not isinstance(leaf, nnx.Variable) and is_key(leaf)
-        return nnx.OptArray(leaf) if is_bare_key else leaf
+    def is_variable(leaf: Any) -> bool:
+        return isinstance(leaf, nnx.Variable)
 
-    optimizer.opt_state = nnx.data(
-        jax.tree.map(wrapped, filled, is_leaf=lambda x: isinstance(x, nnx.Variable))
+    old, treedef = jax.tree.flatten(
+        optimizer.opt_state, is_leaf=lambda x: is_variable(x) or _is_unseeded(x)
     )
+    # Without the Variables, whose paths would give other streams than `Unseeded`.
+    bare = treedef.unflatten([x.get_value() if is_variable(x) else x for x in old])
+    filled = treedef.flatten_up_to(_fill(bare, key, nnx.state(optimizer)))
+    new = [
+        x.replace(value) if is_variable(x) else nnx.OptArray(value)
+        for x, value in zip(old, filled)
+    ]
+    optimizer.opt_state = nnx.data(treedef.unflatten(new))
     return optimizer
 
 
@@ -250,7 +314,7 @@ def _checked_seed(number: int) -> int:
 
 
 def _from_legacy(key: Any) -> jax.Array:
-    expected = jax.random.key_data(jax.eval_shape(lambda: jax.random.key(0))).shape
+    expected = jax.eval_shape(lambda: jax.random.key_data(jax.random.key(0))).shape
     if np.shape(key) != expected:
         raise ValueError(
             f"key is a uint32 array of shape {np.shape(key)}: expected {expected}, one "

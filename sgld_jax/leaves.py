@@ -37,6 +37,46 @@ def paths(tree: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path) or "(the leaf)": leaf for path, leaf in flat}
 
 
+def matched(setting: PyTree, tree: PyTree, name: str) -> PyTree:
+    """`setting`, a number or a tree of them, with the structure of `tree`.
+
+    Raises:
+      ValueError: naming the leaf, where an entry is missing or has another shape.
+    """
+    if jax.tree.structure(setting) == jax.tree.structure(0) and np.ndim(setting) == 0:
+        return jax.tree.map(lambda _: setting, tree)
+    have, want = paths(setting), paths(tree)
+    missing = sorted(
+        path for path in want.keys() - have.keys() if want[path] is not None
+    )
+    if missing:
+        raise ValueError(
+            f"{name} has no entry for {missing}; it has {sorted(have)}. Pass one "
+            f"number, or a tree with the structure of the parameters."
+        )
+    present = {path: leaf for path, leaf in want.items() if leaf is not None}
+    for path, leaf in present.items():
+        if np.shape(have[path]) not in ((), np.shape(leaf)):
+            raise ValueError(
+                f"{name}: {path} has shape {np.shape(have[path])}, the parameter has "
+                f"{np.shape(leaf)}; expected the same shape, or a number."
+            )
+    return jax.tree.structure(tree).unflatten([have[path] for path in present])
+
+
+def check_positive(setting: PyTree, name: str) -> None:
+    """Raises `ValueError` unless every number of `setting` is finite and above 0."""
+    for path, leaf in paths(setting).items():
+        if leaf is None or isinstance(leaf, jax.core.Tracer):
+            continue
+        value = np.asarray(leaf, np.float64)
+        if not (np.isfinite(value).all() and (value > 0).all()):
+            raise ValueError(
+                f"{name}: {path} holds {value.min():.3g} to {value.max():.3g}; "
+                f"expected finite numbers above 0."
+            )
+
+
 def check_params(params: PyTree) -> None:
     """Raises `TypeError` unless every leaf is real and floating."""
     refused = {
@@ -49,8 +89,8 @@ def check_params(params: PyTree) -> None:
     listed = ", ".join(f"{path} ({dtype})" for path, dtype in refused.items())
     complex_leaf = any(jnp.issubdtype(d, jnp.complexfloating) for d in refused.values())
     remedy = (
-        "wrap the sampler in optax.contrib.split_real_and_imaginary(...), since complex "
-        "noise has half the variance Langevin needs"
+        "wrap the sampler in optax.contrib.split_real_and_imaginary(...), since "
+        "complex noise has half the variance Langevin needs"
         if complex_leaf
         else "leave them out with optax.masked(sampler, mask) or optax.partition"
     )
@@ -73,9 +113,9 @@ def check_grads(grads: PyTree, params: PyTree | None) -> None:
         missing = sorted(want.keys() - have.keys())
         extra = sorted(have.keys() - want.keys())
         raise ValueError(
-            f"Gradients and parameters are different trees: gradients lack {missing} and "
-            f"have {extra} in addition. Pass update(grads, state, params) the parameters "
-            f"the gradients were taken at."
+            f"Gradients and parameters are different trees: gradients lack {missing} "
+            f"and have {extra} in addition. Pass update(grads, state, params) the "
+            f"parameters the gradients were taken at."
         )
     for path, g in have.items():
         p = want[path]

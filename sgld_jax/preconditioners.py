@@ -9,10 +9,9 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
-from sgld_jax.leaves import paths, wide_dtype
+from sgld_jax.leaves import check_positive, matched, wide_dtype
 
 PyTree = Any
 
@@ -71,22 +70,19 @@ def diagonal(scale: PyTree) -> Preconditioner:
 
     Source: Li et al. 2016, arXiv 1512.07666, with G held fixed.
     """
-    for path, leaf in paths(scale).items():
-        if leaf is None or isinstance(leaf, jax.core.Tracer):
-            continue
-        value = np.asarray(leaf, np.float64)
-        if not (np.isfinite(value).all() and (value > 0).all()):
-            raise ValueError(
-                f"diagonal(scale): {path} holds {value.min():.3g} to {value.max():.3g}; "
-                f"expected finite numbers above 0, such as prior variances."
-            )
+    check_positive(scale, "diagonal(scale)")
 
     def multiply(power: float, state: PyTree, v: PyTree) -> PyTree:
         del state
-        return jax.tree.map(lambda s, x: _times(s, power, x), _like(scale, v), v)
+        fitted = matched(scale, v, "diagonal(scale)")
+        return jax.tree.map(lambda s, x: _times(s, power, x), fitted, v)
+
+    def init(params: PyTree) -> optax.EmptyState:
+        matched(scale, params, "diagonal(scale)")
+        return optax.EmptyState()
 
     return Preconditioner(
-        init=lambda params: (_like(scale, params), optax.EmptyState())[1],
+        init=init,
         update=lambda grads, state, params: state,
         multiply=lambda state, v: multiply(1.0, state, v),
         multiply_sqrt=lambda state, v: multiply(0.5, state, v),
@@ -96,25 +92,3 @@ def diagonal(scale: PyTree) -> Preconditioner:
 def _times(scale: Any, power: float, x: jax.Array) -> jax.Array:
     s = jnp.asarray(scale, wide_dtype(x))
     return (s if power == 1.0 else jnp.sqrt(s)).astype(x.dtype) * x
-
-
-def _like(scale: PyTree, tree: PyTree) -> PyTree:
-    """`scale` as a tree with the structure of `tree`, checked leaf by leaf."""
-    if np.ndim(scale) == 0 and jax.tree.structure(scale) == jax.tree.structure(0):
-        return jax.tree.map(lambda _: scale, tree)
-    have, want = paths(scale), paths(tree)
-    missing = sorted(p for p in want.keys() - have.keys() if want[p] is not None)
-    if missing:
-        raise ValueError(
-            f"diagonal(scale) has no entry for {missing}; it has {sorted(have)}. Pass one "
-            f"number, or a tree with the structure of the parameters."
-        )
-    for path, x in want.items():
-        if x is not None and np.shape(have[path]) not in ((), np.shape(x)):
-            raise ValueError(
-                f"diagonal(scale): {path} has shape {np.shape(have[path])}, the parameter "
-                f"has {np.shape(x)}; expected the same shape, or a number."
-            )
-    leaves, treedef = jax.tree_util.tree_flatten_with_path(tree)
-    name = lambda path: jax.tree_util.keystr(path) or "(the leaf)"  # noqa: E731
-    return treedef.unflatten([have[name(path)] for path, _ in leaves])

@@ -117,7 +117,7 @@ def start(
       (4,)
     """
     key = as_key(key)
-    check_vmappable(key)
+    check_vmappable(jax.random.key_impl(key))
     check_sampler(sampler)
     check_count("num_chains", num_chains, 1)
     check_batches(batches, data)
@@ -151,14 +151,32 @@ def step(
 
     Non-finite chains are not looked for: `sample` and `resume` do that.
 
+    Args:
+      chain: from `start`, an earlier `step`, or the `final` of a run.
+      sampler: as given to `start`.
+      potential: `(params, batch) -> scalar`.
+      data: arrays `[N, ...]`, or None. Inside `jax.jit`, hand them in as an argument.
+      batches: as given to `start`.
+
     Returns:
       The chains after the update, and the (minibatch) potential `[C]` that it saw,
       at the positions before it.
 
     Raises:
       ValueError: while tracing, if the potential is not a scalar.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, sgld_jax
+      >>> sampler = sgld_jax.sgld(0.1)
+      >>> potential = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
+      >>> one = jax.jit(lambda chain: sgld_jax.step(chain, sampler, potential))
+      >>> chain = sgld_jax.start(0, sampler, jax.random.normal, num_chains=4)
+      >>> for _ in range(3):
+      ...     chain, value = one(chain)
+      >>> chain.count
+      Array([3, 3, 3, 3], dtype=int32)
     """
-    num_data = None if data is None else num_rows(data)
+    num_data = 0 if data is None else num_rows(data)
 
     def one(chain: Chain) -> tuple[Chain, jax.Array]:
         indices, stream = batches.next(chain.batches, num_data)
@@ -173,7 +191,7 @@ def step(
 
 
 def pick(chosen: jax.Array, new: PyTree, old: PyTree) -> PyTree:
-    """Chains of `new` where `chosen` `[C]` holds, of `old` elsewhere; leaves `[C, ...]`."""
+    """Chains of `new` where `chosen` `[C]`, of `old` elsewhere; leaves `[C, ...]`."""
 
     def leaf(n, o):
         return jnp.where(chosen.reshape(chosen.shape + (1,) * (n.ndim - 1)), n, o)
@@ -225,8 +243,8 @@ def _starting_points(init: Any, keys: jax.Array, num_chains: int) -> PyTree:
         params = jax.vmap(init)(keys)
     else:
         raise TypeError(
-            f"init is a {type(init).__name__}: expected a function key -> params, as in "
-            f"lambda key: params, or sgld_jax.stacked(params) with a leading chain axis."
+            f"init is a {type(init).__name__}: expected a function key -> params, as "
+            f"in lambda key: params, or sgld_jax.stacked(params) with a chain axis."
         )
     # A weakly typed start would change its type in the first update.
     return jax.tree.map(
@@ -239,8 +257,9 @@ def _checked(potential: Potential) -> Potential:
         value = potential(params, batch)
         if jnp.shape(value) != ():
             raise ValueError(
-                f"The potential has shape {jnp.shape(value)}: expected a scalar, the negative "
-                f"log density of one chain. See minibatch_potential and from_log_density."
+                f"The potential has shape {jnp.shape(value)}: expected a scalar, the "
+                f"negative log density of one chain. See minibatch_potential and "
+                f"from_log_density."
             )
         return value
 

@@ -1,12 +1,9 @@
-"""Running chains: compiled chunks, checked one by one."""
+"""Sampling: from a potential to draws, and on from where a run stopped."""
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 import optax
 
 from sgld_jax.engine.chain import (
@@ -15,21 +12,15 @@ from sgld_jax.engine.chain import (
     check_count,
     check_distinct_keys,
     check_sampler,
-    pick,
     start,
 )
-from sgld_jax.engine.chunk import Draw, Recipe, compile_chunk
-from sgld_jax.engine.progress import Progress
-from sgld_jax.engine.samples import RunReport, Samples, failures_of
+from sgld_jax.engine.chunk import Recipe
+from sgld_jax.engine.drive import drive
+from sgld_jax.engine.samples import Samples
 from sgld_jax.target.data import Batches, check_batches, full_batch, num_rows
 from sgld_jax.target.potential import Potential
 
 PyTree = Any
-
-_UPDATES_PER_CHUNK = (
-    1024  # some 0.1 to 1 s of work: a bar that moves, a Ctrl-C that acts
-)
-_BYTES_PER_CHUNK = 64 * 2**20  # of draws, held twice while they are copied to the host
 
 
 def sample(
@@ -79,7 +70,8 @@ def sample(
       >>> import jax, jax.numpy as jnp, sgld_jax
       >>> potential = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
       >>> samples = sgld_jax.sample(
-      ...     0, sgld_jax.sgld(0.1), potential, lambda key: jax.random.normal(key, (3,)),
+      ...     0, sgld_jax.sgld(0.1), potential,
+      ...     lambda key: jax.random.normal(key, (3,)),
       ...     num_samples=100, num_chains=8, burn_in=50, thinning=5)
       >>> samples.params.shape
       (8, 100, 3)
@@ -88,7 +80,7 @@ def sample(
     check_count("num_samples", num_samples, 1)
     chain = start(key, sampler, init, num_chains=num_chains, data=data, batches=batches)
     recipe = _recipe(sampler, potential, data, batches, collect)
-    return _drive(recipe, chain, data, num_samples, burn_in, thinning, progress)
+    return drive(recipe, chain, data, num_samples, burn_in, thinning, progress)
 
 
 def resume(
@@ -110,9 +102,13 @@ def resume(
 
     Args:
       chain: from `start`, or the `final` of a run.
-      sampler, potential, data, batches, collect: as in the run before.
+      sampler: as in the run before.
+      potential: as in the run before.
       num_samples: draws to make now.
+      data: as in the run before.
+      batches: as in the run before.
       thinning: updates per draw.
+      collect: what to keep of a position; everything if None.
       progress: whether to show a bar.
 
     Raises:
@@ -132,7 +128,7 @@ def resume(
     check_batches(batches, data)
     check_distinct_keys(chain)
     recipe = _recipe(sampler, potential, data, batches, collect)
-    return _drive(recipe, chain, data, num_samples, 0, thinning, progress)
+    return drive(recipe, chain, data, num_samples, 0, thinning, progress)
 
 
 def _recipe(sampler, potential, data, batches, collect) -> Recipe:
@@ -144,120 +140,11 @@ def _recipe(sampler, potential, data, batches, collect) -> Recipe:
     if num_data is not None and data is not None and num_data != num_rows(data):
         raise ValueError(
             f"The potential was built with num_data={num_data}, but data has "
-            f"{num_rows(data)} rows: N/n would be wrong. Pass num_data={num_rows(data)}."
+            f"{num_rows(data)} rows: N/n would be wrong. Build it with "
+            f"num_data={num_rows(data)}."
         )
     return Recipe(sampler, potential, batches, collect or _everything)
 
 
 def _everything(params: PyTree) -> PyTree:
     return params
-
-
-def _drive(
-    recipe: Recipe,
-    chain: Chain,
-    data: PyTree,
-    num_samples: int,
-    burn_in: int,
-    thinning: int,
-    progress: bool,
-) -> Samples:
-    check_count("num_samples", num_samples, 1)
-    check_count("thinning", thinning, 1)
-    data = jax.tree.map(jnp.asarray, data)
-    length = _draws_per_chunk(recipe, chain, thinning)
-    began = time.perf_counter()
-    program = compile_chunk(recipe, chain, data, length, checked=False)
-    compile_seconds = time.perf_counter() - began
-    bar = Progress(burn_in + num_samples * thinning, progress)
-    kept: list[Draw] = []
-    done, interrupted = 0, False
-    began = time.perf_counter()
-    try:
-        for updates, num_kept in _chunks(num_samples, burn_in, thinning, length):
-            chain, draws = _advance(program, recipe, chain, data, updates)
-            done += int(updates.sum())
-            kept.append(jax.tree.map(lambda x: x[:num_kept], draws))
-            failed = np.asarray(chain.failure.step) >= 0
-            bar.advance(
-                int(updates.sum()),
-                _mean(draws.potential, updates, failed),
-                failed.sum(),
-            )
-    except KeyboardInterrupt:
-        if not kept:
-            raise
-        interrupted = True
-    finally:
-        bar.close()
-    seconds = time.perf_counter() - began
-    report = RunReport(done, seconds, compile_seconds, failures_of(chain))
-    joined = jax.tree.map(lambda *x: np.moveaxis(np.concatenate(x), 0, 1), *kept)
-    return Samples(
-        joined.params,
-        joined.potential,
-        joined.weight,
-        joined.count,
-        chain,
-        report,
-        interrupted,
-    )
-
-
-def _draws_per_chunk(recipe: Recipe, chain: Chain, thinning: int) -> int:
-    """A function of thinning and sizes alone, so that all runs of a chain share a program."""
-    one = jax.eval_shape(jax.vmap(recipe.collect), chain.params)
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
-    return max(1, min(_UPDATES_PER_CHUNK // thinning, _BYTES_PER_CHUNK // max(size, 1)))
-
-
-def _chunks(
-    num_samples: int, burn_in: int, thinning: int, length: int
-) -> Iterator[tuple]:
-    """Updates before each draw of a chunk `[length]`, and how many of its draws to keep."""
-    while burn_in > 0:
-        updates = np.zeros(length, np.int32)
-        updates[0] = min(burn_in, _UPDATES_PER_CHUNK)
-        burn_in -= updates[0]
-        yield updates, 0
-    while num_samples > 0:
-        now = min(num_samples, length)
-        num_samples -= now
-        yield np.where(np.arange(length) < now, thinning, 0).astype(np.int32), now
-
-
-def _advance(
-    program: Callable, recipe: Recipe, chain: Chain, data: PyTree, updates: np.ndarray
-):
-    """One chunk; chains that went non-finite in it are replayed with a check each update.
-
-    The healthy chains keep the bits of the fast program. Chains that failed earlier
-    are run along and put back, which costs nothing while there are none.
-    """
-    end, draws, finite = program(chain, data, updates)
-    frozen = np.asarray(chain.failure.step) >= 0
-    failing = ~np.asarray(finite) & ~frozen
-    if failing.any():
-        replay = compile_chunk(recipe, chain, data, len(updates), checked=True)
-        safe_end, safe_draws, _ = replay(chain, data, updates)
-    elif frozen.any():
-        safe_end, safe_draws = chain, _held(recipe, chain, len(updates))
-    else:
-        return end, jax.tree.map(np.asarray, draws)
-    chosen = jnp.asarray(failing | frozen)
-    draws = jax.vmap(pick, (None, 0, 0))(chosen, safe_draws, draws)
-    return pick(chosen, safe_end, end), jax.tree.map(np.asarray, draws)
-
-
-def _held(recipe: Recipe, chain: Chain, num_draws: int) -> Draw:
-    """The draws of chains that no longer move, leaves `[num_draws, C, ...]`."""
-    nothing = jnp.zeros(chain.count.shape, jnp.float32)
-    held = Draw(
-        jax.vmap(recipe.collect)(chain.params), nothing + jnp.nan, nothing, chain.count
-    )
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_draws, *x.shape)), held)
-
-
-def _mean(potential: np.ndarray, updates: np.ndarray, failed: np.ndarray) -> float:
-    seen = potential[updates > 0][:, ~failed]
-    return float(seen.mean()) if seen.size else float("nan")

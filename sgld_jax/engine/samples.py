@@ -39,9 +39,9 @@ class RunReport(NamedTuple):
         lines = [f"{self.updates} updates in {self.seconds:.3g} s"]
         for f in self.failures:
             lines.append(
-                f"chain {f.chain} went non-finite in update {f.step} at {f.leaf} and stays "
-                f"at its last finite position: step size too large, a potential with "
-                f"log(0) or 0/0, or data with NaN"
+                f"chain {f.chain} went non-finite in update {f.step} at {f.leaf} and "
+                f"stays at its last finite position; usual causes: a step size too "
+                f"large, log(0) or 0/0 in the potential, NaN in the data"
             )
         return "\n".join(lines)
 
@@ -101,15 +101,17 @@ class Samples:
         def cut(x):
             return x[chains][:, draws]
 
+        final = jax.tree.map(
+            lambda x: x[np.arange(self.num_chains)[chains]], self.final
+        )
         return dataclasses.replace(
             self,
             params=jax.tree.map(cut, self.params),
             potential=cut(self.potential),
             weights=cut(self.weights),
             counts=cut(self.counts),
-            final=jax.tree.map(
-                lambda x: x[np.arange(self.num_chains)[chains]], self.final
-            ),
+            final=final,
+            report=self.report._replace(failures=failures_of(final)),
         )
 
     def concatenate(self, later: "Samples") -> "Samples":

@@ -27,7 +27,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sgld_jax.keys import Unseeded, check_key, init_key, step_key
+from sgld_jax.keys import Unseeded, check_key, init_key, mapped_like, step_key
 from sgld_jax.leaves import add, check_grads, check_params, scale
 from sgld_jax.noise import normal_like
 from sgld_jax.preconditioners import Preconditioner, identity
@@ -97,18 +97,15 @@ def sgld(
 
     def init(params):
         check_params(params)
-        count = jnp.zeros([], jnp.int32)
         rng_key = init_key(key, "sgld", params)
-        return SGLDState(count, rng_key, preconditioner.init(params), Trace.of())
+        count, trace = mapped_like((jnp.zeros([], jnp.int32), Trace.of()), params)
+        return SGLDState(count, rng_key, preconditioner.init(params), trace)
 
     def update(grads, state, params=None, **extra):
         del extra
         check_grads(grads, params)
-        count, eps, T = (
-            state.count,
-            at(step_size, state.count),
-            at(temperature, state.count),
-        )
+        count = state.count
+        eps, T = at(step_size, count), at(temperature, count)
         metric = preconditioner.update(grads, state.metric, params)
 
         updates = scale(-eps, preconditioner.multiply(metric, grads))
@@ -117,7 +114,7 @@ def sgld(
             sd = jnp.sqrt(2 * eps * T)
             updates = add(updates, scale(sd, preconditioner.multiply_sqrt(metric, xi)))
 
-        trace = Trace.of(step_size=eps, temperature=T, weight=eps)
+        trace = mapped_like(Trace.of(step_size=eps, temperature=T, weight=eps), grads)
         count = optax.safe_increment(count)
         return updates, SGLDState(count, state.rng_key, metric, trace)
 

@@ -146,8 +146,8 @@ def num_rows(data: PyTree) -> int:
     }
     if len(set(lengths.values())) != 1 or () in lengths.values():
         raise ValueError(
-            f"data must be arrays with one common leading axis, a row per example; the "
-            f"leading axes are {lengths}."
+            f"data must be arrays with one common leading axis, a row per example, but "
+            f"the leading axes are {lengths}. Pass data=... with parts of one length."
         )
     ((n,),) = set(lengths.values())
     if n == 0:
@@ -159,20 +159,21 @@ def check_batches(batches: Batches, data: PyTree) -> None:
     """Raises `ValueError` unless the scheme suits the data."""
     if not isinstance(batches, Batches):
         raise TypeError(
-            f"batches={batches!r}: expected full_batch(), with_replacement(n) or shuffled(n)."
+            f"batches={batches!r}: expected full_batch(), with_replacement(n) or "
+            f"shuffled(n)."
         )
     if data is None:
         if batches.batch_size is not None:
             raise ValueError(
-                f"batches asks for {batches.batch_size} rows, but there is no data: pass "
-                f"data=..., or leave batches out."
+                f"batches asks for {batches.batch_size} rows, but there is no data: "
+                f"pass data=..., or leave batches out."
             )
         return
     n = num_rows(data)
     if batches.batch_size is not None and batches.batch_size > n:
         raise ValueError(
-            f"batch_size={batches.batch_size} is more than the {n} rows of the data: use at "
-            f"most {n}, or full_batch()."
+            f"batch_size={batches.batch_size} is more than the {n} rows of the data: "
+            f"use at most {n}, or full_batch()."
         )
 
 
@@ -185,7 +186,7 @@ def _checked(batch_size: int) -> int:
 
 
 def _permuted(position: jax.Array, words: jax.Array, num_data: int) -> jax.Array:
-    """Entries `position` [n] of random permutations of 0 ... N−1, keyed by words [2, n].
+    """Entries `position` [n] of permutations of 0 ... N−1, keyed by words [2, n].
 
     In each round x and K − x (mod N) change places or not, by a bit that both share;
     so every round is a bijection, for any N. The rounds stay a loop: unrolled they
@@ -205,7 +206,7 @@ def _permuted(position: jax.Array, words: jax.Array, num_data: int) -> jax.Array
 
 
 def _mix(h: jax.Array) -> jax.Array:
-    """The finaliser of MurmurHash3: every input bit flips every output bit half the time."""
+    """The finaliser of MurmurHash3: a bit flips each output bit half the time."""
     h = (h ^ (h >> 16)) * np.uint32(0x85EBCA6B)
     h = (h ^ (h >> 13)) * np.uint32(0xC2B2AE35)
     return h ^ (h >> 16)

@@ -15,7 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sgld_jax.leaves import paths
+from sgld_jax.leaves import check_positive, matched, wide_dtype
+from sgld_jax.target.data import num_rows
 
 PyTree = Any
 
@@ -35,12 +36,12 @@ class _Minibatch:
     def __call__(self, params: PyTree, batch: PyTree) -> jax.Array:
         log_prior = _scalar(self.log_prior(params), "log_prior(params)")
         each = jnp.asarray(self.log_likelihood(params, batch))
-        n = _rows(batch)
+        n = num_rows(batch)
         if each.shape != (n,):
             raise ValueError(
-                f"log_likelihood returned shape {each.shape} for a batch of {n}: expected "
-                f"({n},), one value per example. A mean or sum over the batch would lose "
-                f"the factor N/n; drop the reduction."
+                f"log_likelihood returned shape {each.shape} for a batch of {n}: "
+                f"expected ({n},), one value per example. A mean or sum over the batch "
+                f"would lose the factor N/n; drop the reduction."
             )
         return -log_prior - (self.num_data / n) * jnp.sum(each)
 
@@ -115,15 +116,15 @@ class _Gaussian:
     scale: PyTree
 
     def __call__(self, params: PyTree) -> jax.Array:
-        scale = self.scale
-        if jax.tree.structure(scale) == jax.tree.structure(0):
-            scale = jax.tree.map(lambda _: self.scale, params)
-        squares = jax.tree.map(
-            lambda x, s: jnp.sum((x / jnp.asarray(s, x.dtype)) ** 2), params, scale
+        scale = matched(self.scale, params, "gaussian_prior(scale)")
+        leaves = list(zip(jax.tree.leaves(params), jax.tree.leaves(scale)))
+        dtypes = [wide_dtype(x) for x, _ in leaves]
+        widest = jnp.float64 if jnp.float64 in dtypes else jnp.float32
+        squares = (
+            jnp.sum((x.astype(d) / jnp.asarray(s, d)) ** 2).astype(widest)
+            for (x, s), d in zip(leaves, dtypes)
         )
-        leaves = jax.tree.leaves(squares)
-        widest = jnp.result_type(jnp.float32, *(x.dtype for x in leaves))
-        return -0.5 * sum((x.astype(widest) for x in leaves), jnp.zeros([], widest))
+        return -0.5 * sum(squares, jnp.zeros([], widest))
 
 
 def gaussian_prior(scale: PyTree) -> Callable[[PyTree], jax.Array]:
@@ -146,14 +147,7 @@ def gaussian_prior(scale: PyTree) -> Callable[[PyTree], jax.Array]:
       >>> float(log_prior({"w": jnp.array([2.0, 4.0])}))
       -2.5
     """
-    for path, s in paths(scale).items():
-        if not isinstance(s, jax.core.Tracer) and not np.all(
-            (np.asarray(s, float) > 0) & np.isfinite(np.asarray(s, float))
-        ):
-            raise ValueError(
-                f"gaussian_prior(scale): {path} is {s}; expected standard deviations, "
-                f"finite and above 0."
-            )
+    check_positive(scale, "gaussian_prior(scale)")
     return _Gaussian(scale)
 
 
@@ -161,20 +155,7 @@ def _scalar(value: Any, what: str) -> jax.Array:
     value = jnp.asarray(value)
     if value.shape != ():
         raise ValueError(
-            f"{what} has shape {value.shape}: expected a scalar. Sum it over coordinates; "
-            f"several chains are handled by jax.vmap, one parameter tree at a time."
+            f"{what} has shape {value.shape}: expected a scalar. Sum it over "
+            f"coordinates; jax.vmap hands it one chain at a time."
         )
     return value
-
-
-def _rows(batch: PyTree) -> int:
-    lengths = {
-        np.shape(leaf)[0] if np.ndim(leaf) else None for leaf in jax.tree.leaves(batch)
-    }
-    if len(lengths) != 1 or None in lengths:
-        raise ValueError(
-            f"The parts of the batch have leading lengths {sorted(lengths, key=str)}: expected "
-            f"one length n, the number of examples. Pass data=... to sample."
-        )
-    (n,) = lengths
-    return n

@@ -1,0 +1,166 @@
+"""Draws as ArviZ containers: `InferenceData` on ArviZ 0.23, `DataTree` on 1.x."""
+
+import contextlib
+import importlib
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from sgld_jax.analysis.draws import named_arrays
+
+PyTree = Any
+
+
+def to_arviz(
+    samples: Any,
+    *,
+    log_likelihood: PyTree = None,
+    observed_data: PyTree = None,
+    posterior_predictive: PyTree = None,
+) -> Any:
+    """The draws of a run as an ArviZ container, for its tables, plots, LOO and files.
+
+    Variables are named by their path in the tree, joined with ".", as in
+    `layer.kernel`. A single array is called "x" among the parameters and "y" among
+    the data. float16 and bfloat16 become float32. The groups are
+
+    * `posterior`: `samples.params`.
+    * `sample_stats`: `lp` = −U, the log density up to a constant as the update
+      before the draw saw it: on its minibatch, at the position *before* it, and
+      not divided by T; `weight` and `count` of the draw; `diverging`, true for the
+      draws that a chain has repeated since it went non-finite.
+    * those given here.
+
+    Chains that went non-finite are kept, with a warning: ArviZ does not look at
+    `diverging` in its statistics. `to_arviz(samples.healthy())` leaves them out.
+
+    Args:
+      samples: from `sample` or `resume`.
+      log_likelihood: log p(xᵢ|θ) of every observation at every draw, `[C, S, N]`, or
+        a tree of such. What `arviz.loo` needs.
+      observed_data: the observations `[N, ...]`, or a tree of such.
+      posterior_predictive: data drawn at every draw, `[C, S, N, ...]`, or a tree.
+
+    Returns:
+      `arviz.InferenceData` on ArviZ 0.23, `xarray.DataTree` on 1.x.
+
+    Raises:
+      ImportError: without ArviZ.
+      TypeError: if `samples` is not a `Samples`.
+      ValueError: for arrays that do not begin with the axes `[C, S]` of the draws, and
+        for two leaves that would have one name.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, sgld_jax
+      >>> potential = sgld_jax.from_log_density(
+      ...     lambda p: -0.5 * jnp.sum(p["a"] ** 2) - 0.5 * p["b"] ** 2)
+      >>> samples = sgld_jax.sample(
+      ...     0, sgld_jax.sgld(0.1), potential,
+      ...     lambda key: {"a": jax.random.normal(key, (3,)), "b": jnp.zeros(())},
+      ...     num_samples=20, num_chains=4)
+      >>> data = sgld_jax.to_arviz(samples)
+      >>> data.posterior["a"].dims
+      ('chain', 'draw', 'a_dim_0')
+
+    Source: the InferenceData schema, https://python.arviz.org.
+    """
+    az = import_arviz()
+    if not (hasattr(samples, "params") and hasattr(samples, "weights")):
+        raise TypeError(
+            f"to_arviz takes what sample returned, not a {type(samples).__name__}. For "
+            f"arrays of your own use arviz.from_dict."
+        )
+    groups = {
+        "posterior": _arrays(samples.params, "x"),
+        "sample_stats": _sample_stats(samples),
+        "log_likelihood": _arrays(log_likelihood, "y"),
+        "posterior_predictive": _arrays(posterior_predictive, "y"),
+    }
+    _check_axes(groups, samples.potential.shape)
+    groups["observed_data"] = _arrays(observed_data, "y")
+    if samples.failed.any():
+        chains = np.flatnonzero(samples.failed).tolist()
+        warnings.warn(
+            f"{len(chains)} of {samples.num_chains} chains went non-finite: {chains}. "
+            f"They are kept and flagged in sample_stats.diverging, but ArviZ's own "
+            f"statistics count them. to_arviz(samples.healthy()) leaves them out.",
+            stacklevel=2,
+        )
+    return _container(az, {name: group for name, group in groups.items() if group})
+
+
+def import_arviz() -> Any:
+    """The module `arviz`, imported when needed: it takes seconds.
+
+    Raises:
+      ImportError: with what to install, if there is no ArviZ.
+    """
+    with warnings.catch_warnings():
+        # ArviZ 0.23 announces 1.0, once a day. Both are provided for here.
+        warnings.filterwarnings("ignore", "\nArviZ is undergoing", FutureWarning)
+        try:
+            return importlib.import_module("arviz")
+        except ImportError as error:
+            raise ImportError(
+                "ArviZ is not installed: pip install 'sgld-jax[arviz]'"
+            ) from error
+
+
+def _sample_stats(samples: Any) -> dict[str, np.ndarray]:
+    failed = np.asarray(samples.failed)[:, None]
+    return {
+        "lp": -np.asarray(samples.potential),
+        "weight": np.asarray(samples.weights),
+        "count": np.asarray(samples.counts),
+        "diverging": failed & (np.asarray(samples.weights) == 0),
+    }
+
+
+def _arrays(tree: PyTree, default: str) -> dict[str, np.ndarray]:
+    arrays = {k: np.asarray(v) for k, v in named_arrays(tree, default).items()}
+    return {k: x.astype(np.float32) if _is_half(x) else x for k, x in arrays.items()}
+
+
+def _is_half(x: np.ndarray) -> bool:
+    return jnp.issubdtype(x.dtype, jnp.floating) and x.dtype.itemsize < 4
+
+
+def _check_axes(groups: dict[str, dict[str, np.ndarray]], draws: tuple) -> None:
+    for group, arrays in groups.items():
+        least = 3 if group == "log_likelihood" else 2
+        for name, x in arrays.items():
+            if x.shape[:2] != draws or x.ndim < least:
+                raise ValueError(
+                    f"{name!r} of {group} has shape {x.shape}: expected [C, S, "
+                    f"{'N]' if least == 3 else '...]'} with the C, S = {draws} of the "
+                    f"draws."
+                )
+            if name in ("chain", "draw"):
+                raise ValueError(
+                    f"{name!r} of {group} has the name of an axis of ArviZ: rename it, "
+                    f"for instance in collect."
+                )
+
+
+def _container(az: Any, groups: dict[str, dict[str, np.ndarray]]) -> Any:
+    from sgld_jax import __version__
+
+    attrs = {"inference_library": "sgld_jax", "inference_library_version": __version__}
+    with _many_chains_allowed():
+        if int(az.__version__.split(".")[0]) >= 1:
+            return az.from_dict(groups, attrs={name: attrs for name in ("/", *groups)})
+        return az.from_dict(
+            **groups, attrs=attrs, **{f"{name}_attrs": attrs for name in groups}
+        )
+
+
+@contextlib.contextmanager
+def _many_chains_allowed() -> Iterator[None]:
+    """ArviZ takes C > S for swapped axes; a thousand short chains are usual here."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "More chains", UserWarning)
+        warnings.filterwarnings("ignore", "Found chain dimension", UserWarning)
+        yield

@@ -1,0 +1,166 @@
+"""Which draws can be used, and what their scalars are called."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+PyTree = Any
+
+MIN_DRAWS = 4  # below that ArviZ has no half chains to compare
+MAX_SCALARS = 2_000  # some 10 ms each
+_SHOWN = 5  # names in a message
+
+
+def is_samples(draws: Any) -> bool:
+    """Whether these are `Samples`, known by what they hold, or a tree of arrays."""
+    return hasattr(draws, "params") and hasattr(draws, "failed")
+
+
+def tree_of(draws: Any) -> PyTree:
+    """The arrays `[C, S, ...]` of `Samples`, or the tree itself."""
+    return draws.params if is_samples(draws) else draws
+
+
+def named_arrays(tree: PyTree, default: str) -> dict[str, Any]:
+    """The leaves of a tree by their path, joined with "."; a bare array is `default`.
+
+    A "/" in a key would open a group in netCDF and in a DataTree, so it becomes ".".
+
+    Raises:
+      ValueError: if two leaves would have one name.
+    """
+    named: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        name = jax.tree_util.keystr(path, simple=True, separator=".").replace("/", ".")
+        name = name or default
+        if name in named:
+            raise ValueError(
+                f"Two leaves are both called {name!r} once keys are joined with '.': "
+                f"rename one of them, for instance in collect."
+            )
+        named[name] = leaf
+    return named
+
+
+def labels(name: str, shape: tuple[int, ...]) -> list[str]:
+    """Names of the scalars of an array, such as `w[0, 1]`."""
+    if not shape:
+        return [name]
+    return [f"{name}[{', '.join(map(str, index))}]" for index in np.ndindex(*shape)]
+
+
+def usable_arrays(
+    draws: Any, names: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+    """The checked leaves, float64 `[C', S, ...]`, of the C' chains that are finite.
+
+    Warns, at the caller's caller, of chains left out and of scalars that never move.
+    """
+    leaves = _selected(named_arrays(tree_of(draws), "x"), names)
+    num_chains = _check_leaves(leaves)
+    arrays = {name: np.asarray(x).astype(np.float64) for name, x in leaves.items()}
+    bad = _bad_chains(draws, arrays, num_chains)
+    if bad:
+        warnings.warn(_left_out(bad, num_chains), stacklevel=3)
+    kept = np.array([i for i in range(num_chains) if i not in bad])
+    arrays = {name: x[kept] for name, x in arrays.items()}
+    still = _still(arrays, kept)
+    if still:
+        warnings.warn(
+            f"Scalars that never move: {_shown(still)}. What moves in no chain has no "
+            f"ESS and no R-hat; one chain at rest among many can pass both.",
+            stacklevel=3,
+        )
+    return arrays
+
+
+def _selected(leaves: dict[str, Any], names: Sequence[str] | None) -> dict[str, Any]:
+    if names is None:
+        return leaves
+    names = [names] if isinstance(names, str) else list(names)
+    unknown = [name for name in names if name not in leaves]
+    if unknown:
+        raise ValueError(
+            f"names={names}: there is no leaf {_shown(unknown)}, but {_shown(leaves)}."
+        )
+    return {name: leaves[name] for name in names}
+
+
+def _check_leaves(leaves: dict[str, Any]) -> int:
+    """C, if all leaves are real `[C, S, ...]`, long enough, few enough for ranks."""
+    shapes = [np.shape(x) for x in leaves.values()]
+    if len({shape[:2] for shape in shapes}) != 1 or len(shapes[0]) < 2:
+        listed = _shown([f"{name} {np.shape(x)}" for name, x in leaves.items()])
+        raise ValueError(
+            f"Expected arrays [C, S, ...], chain and draw first, with one C and one S; "
+            f"got {listed or 'a tree without arrays'}. A single chain is x[None]."
+        )
+    for name, x in leaves.items():
+        kinds = (jnp.floating, jnp.integer, np.bool_)
+        if not any(jnp.issubdtype(x.dtype, kind) for kind in kinds):
+            raise TypeError(f"{name!r} has dtype {x.dtype}: expected real numbers.")
+    num_chains, num_draws = shapes[0][:2]
+    if num_draws < MIN_DRAWS:
+        raise ValueError(
+            f"{num_draws} draws of each chain: expected at least {MIN_DRAWS}, since "
+            f"R-hat and ESS compare the halves of a chain. Raise num_samples."
+        )
+    count = sum(int(np.prod(shape[2:])) for shape in shapes)
+    if count > MAX_SCALARS:
+        raise ValueError(
+            f"{count:,} scalars: rank statistics take some 10 ms each, so at most "
+            f"{MAX_SCALARS:,} are accepted. Keep a few functions of the parameters, "
+            f"such as predictions, which mix where weights need not: sample(..., "
+            f"collect=lambda params: ...). Or a few leaves: summary(draws, "
+            f"names={list(leaves)[:2]})."
+        )
+    return num_chains
+
+
+def _bad_chains(
+    draws: Any, arrays: dict[str, np.ndarray], num_chains: int
+) -> dict[int, str]:
+    """The chains that cannot be used, and why."""
+    bad: dict[int, str] = {}
+    if is_samples(draws):
+        for i in np.flatnonzero(draws.failed):
+            bad[int(i)] = "went non-finite, see samples.report"
+    for name, x in arrays.items():
+        finite = np.isfinite(x.reshape(num_chains, -1)).all(axis=1)
+        for i in np.flatnonzero(~finite):
+            bad.setdefault(int(i), f"has non-finite draws of {name!r}")
+    return dict(sorted(bad.items()))
+
+
+def _left_out(bad: dict[int, str], num_chains: int) -> str:
+    reasons = _shown([f"chain {i} {why}" for i, why in bad.items()])
+    if len(bad) == num_chains:
+        raise ValueError(
+            f"None of the {num_chains} chains is finite: {reasons}. Usual causes: a "
+            f"step size too large, log(0) or 0/0 in the potential or in collect, data "
+            f"with NaN."
+        )
+    return f"Left out {len(bad)} of {num_chains} chains: {reasons}."
+
+
+def _still(arrays: dict[str, np.ndarray], kept: np.ndarray) -> list[str]:
+    """The scalars that keep one value in some chain, chains by their number."""
+    found = []
+    for name, x in arrays.items():
+        still = (np.ptp(x, axis=1) == 0).reshape(len(kept), -1)
+        for label, chains in zip(labels(name, x.shape[2:]), still.T):
+            if chains.all():
+                found.append(f"{label} in every chain")
+            elif chains.any():
+                found.append(f"{label} in chains {_shown(kept[chains], ', ')}")
+    return found
+
+
+def _shown(items: Any, separator: str = "; ") -> str:
+    texts = [str(item) for item in items]
+    more = [f"and {len(texts) - _SHOWN} more"] * (len(texts) > _SHOWN)
+    return separator.join(texts[:_SHOWN] + more)

@@ -1,0 +1,34 @@
+"""How the pictures look: few colours, no boxes, the facts under the title."""
+
+from typing import Any
+
+INK, GREY, PALE = "#22313f", "#7d8994", "#e3e8ec"
+ALEATORIC, EPISTEMIC = "#9db8c9", "#d1603d"
+BLUE = "#1f6f8b"
+CYCLE = ("#9aa5ae", "#d9a441", BLUE, "#7a4f9a", "#4b8b3b")
+
+
+def styled(ax: Any, title: str, note: str) -> Any:
+    """Axes without a box, with the title on the left and the note under it in grey."""
+    if ax is None:
+        from matplotlib import pyplot
+
+        ax = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")[1]
+    lines = note.count("\n") + 1 if note else 0
+    ax.set_title(title, loc="left", fontsize=11, color=INK, pad=6 + 11 * lines)
+    ax.annotate(
+        note,
+        (0, 1),
+        (0, 4),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        fontsize=7.5,
+        color=GREY,
+    )
+    ax.spines[:].set_visible(False)
+    ax.tick_params(colors=GREY, length=0, labelsize=8)
+    ax.grid(color=PALE, linewidth=0.8)
+    ax.set_axisbelow(True)
+    ax.xaxis.label.set(color=INK, fontsize=9)
+    ax.yaxis.label.set(color=INK, fontsize=9)
+    return ax

@@ -1,0 +1,195 @@
+"""Pictures of a swarm: many particles in the plane, still and in motion."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sgld_jax.analysis.style import ALEATORIC, BLUE, EPISTEMIC, INK, styled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_GROUPS = ("#0f5c78", "#d1502d", "#e0a11b", "#7d3f98")
+_LAND = ("#ffffff", "#8fb3c4")  # of the highest and of the lowest energy
+_LEVELS = 9
+
+
+def swarm(
+    positions: ArrayLike,
+    energy: Callable[[jax.Array], jax.Array],
+    *,
+    groups: ArrayLike | None = None,
+    limit: float = 6.0,
+    title: str = "A swarm of Langevin particles",
+    note: str = "",
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Particles in the plane over contours of their energy.
+
+    Args:
+      positions: `[P, 2]`.
+      energy: U of one position, `[2] -> []`, in JAX. Contours bound equal areas.
+      groups: integers `[P]`, such as the basin where a particle started; colours.
+      limit: the picture is [−limit, limit]².
+      title: of the picture.
+      note: what was sampled, and how.
+      ax: where to draw; a new figure if None.
+
+    Example:
+      >>> import jax.numpy as jnp, numpy as np
+      >>> from matplotlib.figure import Figure
+      >>> from sgld_jax.analysis import plots
+      >>> ax = plots.swarm(np.zeros((9, 2)), jnp.sum, ax=Figure().add_subplot())
+    """
+    from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
+
+    ax = styled(ax, title, note)
+    side = np.linspace(-limit, limit, 161, dtype=np.float32)
+    grid = np.stack(np.meshgrid(side, side), axis=-1)
+    levels = np.asarray(jax.vmap(jax.vmap(energy))(grid))
+    edges = np.unique(np.quantile(levels, np.linspace(0, 1, _LEVELS + 1)))
+    land = LinearSegmentedColormap.from_list("land", _LAND[::-1])
+    # Drawn smooth, each band would let a seam of the background through.
+    ax.contourf(
+        side,
+        side,
+        levels,
+        edges,
+        cmap=land,
+        norm=BoundaryNorm(edges, 256),
+        antialiased=False,
+    )
+    points = np.asarray(positions)
+    which = np.zeros(len(points), int) if groups is None else np.asarray(groups)
+    colors = [_GROUPS[g % len(_GROUPS)] for g in which]
+    ax.scatter(points[:, 0], points[:, 1], s=9, c=colors, linewidths=0, zorder=3)
+    ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
+    ax.set(xticks=[], yticks=[])
+    ax.grid(False)
+    return ax
+
+
+def swarm_animation(
+    path: Any,
+    frames: ArrayLike,
+    energy: Callable[[jax.Array], jax.Array],
+    *,
+    counts: Sequence[int] | None = None,
+    seconds: float = 5.0,
+    ax: "Axes | None" = None,
+    **options: Any,
+) -> "Axes":
+    """Writes a swarm in motion as an animated GIF that rests on its last frame.
+
+    Args:
+      path: of the GIF.
+      frames: positions `[F, P, 2]`.
+      energy: as in `swarm`.
+      counts: updates made at each frame `[F]`, printed in its corner.
+      seconds: of motion, before the rest.
+      ax: where to draw, alone on its figure; a new figure if None.
+      **options: of `swarm`, such as `groups`, `limit` and `note`.
+
+    Returns:
+      The axes, showing the last frame.
+
+    Example:
+      >>> import pathlib, tempfile
+      >>> import jax.numpy as jnp, numpy as np
+      >>> from sgld_jax.analysis import plots
+      >>> with tempfile.TemporaryDirectory() as folder:
+      ...     path = pathlib.Path(folder) / "swarm.gif"
+      ...     ax = plots.swarm_animation(path, np.zeros((3, 9, 2)), jnp.sum)
+      ...     path.exists()
+      True
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    if ax is None:
+        ax = Figure((4.6, 5.0), dpi=100, layout="constrained").add_subplot()
+    frames = np.asarray(frames)
+    ax = swarm(frames[0], energy, ax=ax, **options)
+    corner = ax.text(0.02, 0.02, "", transform=ax.transAxes, color=INK, fontsize=9)
+    moving = (ax.collections[-1], corner)
+    canvas = FigureCanvasAgg(ax.get_figure())
+    for artist in moving:
+        artist.set_visible(False)
+    canvas.draw()
+    still = canvas.copy_from_bbox(ax.get_figure().bbox)
+    pictures = []
+    for artist in moving:
+        artist.set_visible(True)
+    for i, positions in enumerate(frames):
+        moving[0].set_offsets(positions)
+        corner.set_text("" if counts is None else f"update {counts[i]:,}")
+        canvas.restore_region(still)
+        for artist in moving:
+            ax.draw_artist(artist)
+        pictures.append(np.array(canvas.buffer_rgba())[..., :3])
+    _write_gif(path, pictures, seconds)
+    return ax
+
+
+def _write_gif(path: Any, pictures: list[np.ndarray], seconds: float) -> None:
+    """Pictures `[height, width, 3]`, bytes. The last one stays for a while."""
+    from PIL import Image
+
+    # One palette and no dither, so that frames differ in the particles alone.
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(_palette(np.stack([pictures[0], pictures[-1]])))
+    images = [
+        Image.fromarray(x).quantize(palette=palette, dither=Image.Dither.NONE)
+        for x in pictures
+    ]
+    pauses = [round(1000 * seconds / len(images))] * (len(images) - 1) + [2500]
+    images[0].save(
+        path, save_all=True, append_images=images[1:], duration=pauses, loop=0
+    )
+
+
+def _palette(pixels: np.ndarray) -> list[int]:
+    """The colours of the particles, and the most frequent of `pixels` `[..., 3]`."""
+    from matplotlib.colors import to_rgb
+
+    groups = np.round(255 * np.array([to_rgb(c) for c in _GROUPS])).astype(np.uint8)
+    colors, counts = np.unique(pixels.reshape(-1, 3), axis=0, return_counts=True)
+    common = colors[np.argsort(-counts)][: 64 - len(groups)]
+    return np.concatenate([groups, common]).ravel().tolist()
+
+
+def mode_shares(
+    counts: ArrayLike,
+    expected: Mapping[str, ArrayLike],
+    *,
+    title: str = "How many draws in each mode?",
+    note: str = "",
+    ax: "Axes | None" = None,
+) -> "Axes":
+    """Bars of the share of draws in each mode, with marks at the shares expected.
+
+    Args:
+      counts: draws nearest to each mode `[M]`.
+      expected: name -> weights `[M]` that sum to 1, such as the truth.
+      title: of the picture.
+      note: what was sampled, and how.
+      ax: where to draw; a new figure if None.
+
+    Example:
+      >>> from matplotlib.figure import Figure
+      >>> from sgld_jax.analysis import plots
+      >>> ax = plots.mode_shares(
+      ...     [30, 10], {"truth": [0.5, 0.5]}, ax=Figure().add_subplot())
+    """
+    ax = styled(ax, title, note)
+    counts = np.asarray(counts)
+    mode = np.arange(len(counts))
+    ax.bar(mode, counts / counts.sum(), color=ALEATORIC, label="draws")
+    for (name, weights), color in zip(expected.items(), (EPISTEMIC, INK, BLUE)):
+        ax.hlines(weights, mode - 0.42, mode + 0.42, color=color, label=name)
+    ax.set(xlabel="mode", ylabel="share", xticks=[])
+    ax.legend(frameon=False, fontsize=8)
+    return ax

@@ -1,0 +1,242 @@
+"""R-hat, ESS and MCSE: ArviZ's numbers, and none where there is nothing to measure."""
+
+import sys
+import types
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from sgld_jax import from_log_density, sample, sgld, stacked
+from sgld_jax.analysis.arviz import import_arviz
+from sgld_jax.analysis.diagnostics import ess, mcse, rhat, summary
+
+COLUMNS = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]
+
+
+@pytest.fixture(scope="module")
+def az():
+    return import_arviz()
+
+
+def iid(chains=4, draws=200, shape=(3,), seed=0):
+    return np.random.default_rng(seed).normal(size=(chains, draws, *shape))
+
+
+def autoregressive():
+    x = iid(seed=1)
+    for t in range(1, x.shape[1]):
+        x[:, t] += 0.8 * x[:, t - 1]
+    return x
+
+
+def apart():
+    x = iid(seed=2)
+    x[:2] += 10
+    return x
+
+
+@pytest.mark.parametrize("make", [iid, autoregressive, apart])
+def test_summary_is_arviz(az, make):
+    x = make()
+    table = summary(x)
+    data = az.convert_to_dataset({"x": x})  # ArviZ's own way along the axes
+    expected = {
+        "mean": x.mean((0, 1)),
+        "sd": x.std((0, 1), ddof=1),
+        "mcse_mean": az.mcse(data, method="mean")["x"].values,
+        "mcse_sd": az.mcse(data, method="sd")["x"].values,
+        "ess_bulk": az.ess(data, method="bulk")["x"].values,
+        "ess_tail": az.ess(data, method="tail", prob=(0.05, 0.95))["x"].values,
+        "r_hat": az.rhat(data)["x"].values,
+    }
+    assert list(table.columns) == COLUMNS
+    for column, values in expected.items():
+        np.testing.assert_allclose(table[column], values, rtol=1e-9, err_msg=column)
+
+
+def test_numbers_do_not_depend_on_the_version_of_arviz():
+    t = np.arange(400).reshape(4, 100)  # no random generator, none to change
+    x = np.sin(t**2 * 0.01) + (t * 0.6180339887498949) % 1
+    # What ArviZ 0.23.4 and 1.3.0 both gave; 1.3.0 left alone says ess_tail 470.137.
+    seen = [
+        0.0373025991340,
+        0.0172551118801,
+        422.835456860,
+        465.520340303,
+        0.99370475102,
+    ]
+    np.testing.assert_allclose(summary(x).loc["x"].iloc[2:], seen, rtol=1e-9)
+
+
+def test_tails_do_not_follow_the_settings_of_arviz(az):
+    key = "stats.ci_prob" if "stats.ci_prob" in az.rcParams else "stats.hdi_prob"
+    x = autoregressive()[..., 0]
+    with az.rc_context({key: 0.5}):
+        changed = summary(x)["ess_tail"]
+    np.testing.assert_array_equal(changed, summary(x)["ess_tail"])
+
+
+def test_chains_in_different_modes_have_a_large_r_hat():
+    # Ranks cap it: two separate halves of a normal give 1.83 in the limit.
+    assert (rhat(apart()) > 1.7).all()
+
+
+def test_what_moves_in_no_chain_has_no_ess_and_no_r_hat():
+    draws = {"moving": iid(shape=()), "still": np.ones((4, 200))}
+    with pytest.warns(UserWarning, match="never move: still in every chain"):
+        row = summary(draws).loc["still"]
+    assert row["mean"] == 1 and row["sd"] == 0
+    assert row[COLUMNS[2:]].isna().all()
+
+
+def test_chains_at_rest_at_different_values_have_infinite_r_hat():
+    x = np.broadcast_to(np.array([1.0, 1.0, 2.0])[:, None], (3, 50))
+    with pytest.warns(UserWarning, match="never move"):
+        row = summary(x).loc["x"]
+    assert row["r_hat"] == np.inf and np.isnan(row["ess_bulk"])
+
+
+def test_one_chain_at_rest_among_many_is_named():
+    x = iid(64, 100, (2,))
+    x[[0, 7], :, 1] = 0.7
+    x[5, 3, 0] = np.nan  # chain 5 is left out; the others keep their numbers
+    with pytest.warns(UserWarning) as caught:
+        rhat({"w": x})
+    messages = [str(w.message) for w in caught]
+    assert "chain 5 has non-finite draws of 'w'" in messages[0]
+    assert "w[1] in chains 0, 7." in messages[1]
+    assert all(w.filename == __file__ for w in caught)
+
+
+def failing_run():
+    """Chain 2 starts next to a cliff, where the density is not a number."""
+    density = from_log_density(lambda x: -0.5 * x**2 + 0 * jnp.log(x + 50))
+    start = stacked(jnp.array([0.0, 1.0, -60.0, 2.0]))
+    return sample(0, sgld(0.5), density, start, num_samples=50, num_chains=4)
+
+
+def test_failed_chains_are_left_out_of_the_table():
+    samples = failing_run()
+    assert samples.failed.tolist() == [False, False, True, False]
+    assert np.isfinite(samples.params).all()  # frozen, so only the flag tells
+    with pytest.warns(
+        UserWarning, match="Left out 1 of 4 chains: chain 2 went non-fin"
+    ):
+        table = summary(samples)
+    expected = summary(samples.params[[0, 1, 3]])
+    np.testing.assert_array_equal(table, expected)
+    np.testing.assert_array_equal(table, summary(samples.healthy()))
+
+
+def test_non_finite_draws_are_left_out_chain_by_chain():
+    draws = {"a": iid(shape=()), "b": iid(seed=1)}
+    draws["b"][1, 17, 2] = np.inf
+    with pytest.warns(UserWarning, match="Left out 1 of 4 chains: chain 1 .*'b'"):
+        table = summary(draws)
+    kept = jax.tree.map(lambda x: x[[0, 2, 3]], draws)
+    np.testing.assert_array_equal(table, summary(kept))
+
+
+def test_no_chain_left():
+    with pytest.raises(ValueError, match="None of the 4 chains is finite"):
+        summary(np.full((4, 10), np.nan))
+
+
+def test_weights_that_change_are_pointed_out():
+    x, failed = iid(), np.zeros(4, bool)
+    weights = np.broadcast_to(0.1 / (1 + np.arange(200)), (4, 200))
+    samples = types.SimpleNamespace(params=x, failed=failed, weights=weights)
+    with pytest.warns(UserWarning, match="weights change over the draws, from 0.0005"):
+        table = summary(samples)
+    np.testing.assert_array_equal(table, summary(x))
+    # What the warning tells users to type.
+    assert np.average(x, axis=(0, 1), weights=weights).shape == (3,)
+
+
+def test_weights_that_differ_between_chains_are_no_news():
+    weights = np.broadcast_to(np.array([[1.0], [2], [3], [4]]), (4, 200)).copy()
+    weights[1, 50:] = 0
+    failed = np.array([False, True, False, False])
+    samples = types.SimpleNamespace(params=iid(), failed=failed, weights=weights)
+    with pytest.warns(UserWarning) as caught:
+        summary(samples)
+    assert ["Left out" in str(w.message) for w in caught] == [True]
+
+
+def test_one_chain_has_no_r_hat():
+    with pytest.warns(UserWarning, match="One chain: r_hat is NaN"):
+        row = summary(iid(chains=1, shape=())).loc["x"]
+    assert np.isnan(row["r_hat"]) and row["ess_bulk"] > 0
+
+
+@pytest.mark.parametrize("dtype", [np.float16, jnp.bfloat16, np.float32])
+def test_low_precision_is_computed_wide(dtype):
+    x = jnp.asarray(iid(), dtype)
+    np.testing.assert_array_equal(summary(x), summary(np.asarray(x).astype(float)))
+
+
+def test_counts_and_flags_are_numbers():
+    x = iid() > 0
+    np.testing.assert_array_equal(summary(x), summary(x.astype(np.int32)))
+
+
+def test_errors_scale_with_the_units():
+    # ArviZ alone takes a range below 1e-15 for a constant: ESS = C S, MCSE too small.
+    x = autoregressive()
+    tiny, plain = summary(x * 2.0**-100), summary(x)
+    for column in ["mean", "sd", "mcse_mean", "mcse_sd"]:
+        np.testing.assert_array_equal(tiny[column] * 2.0**100, plain[column])
+    for column in ["ess_bulk", "ess_tail", "r_hat"]:
+        np.testing.assert_array_equal(tiny[column], plain[column])
+
+
+def test_names_of_rows():
+    x = iid(draws=8, shape=(2, 2))
+    draws = {"net": {"w": x, "b": x[..., 0, 0]}, "a/c": [x[..., 0]]}
+    rows = ["a.c.0[0]", "a.c.0[1]", "net.b"]
+    rows += ["net.w[0, 0]", "net.w[0, 1]", "net.w[1, 0]", "net.w[1, 1]"]
+    table = summary(draws)
+    assert list(table.index) == rows
+    np.testing.assert_allclose(table["mean"][rows[3:]], x.mean((0, 1)).ravel())
+    assert list(summary(draws, names=["net.b"]).index) == ["net.b"]
+    assert list(summary(x[..., 0]).index) == ["x[0]", "x[1]"]
+
+
+def test_functions_return_trees_of_the_same_numbers():
+    draws = {"a": iid(shape=(2, 1)), "b": (autoregressive()[..., 0],)}
+    table = summary(draws)
+    for function, column in [(rhat, "r_hat"), (ess, "ess_bulk"), (mcse, "mcse_mean")]:
+        tree = function(draws)
+        assert jax.tree.map(np.shape, tree) == {"a": (2, 1), "b": ((),)}
+        flat = np.concatenate([np.ravel(x) for x in jax.tree.leaves(tree)])
+        np.testing.assert_array_equal(flat, table[column])
+
+
+@pytest.mark.parametrize(
+    "draws, error, message",
+    [
+        (np.ones(10), ValueError, r"Expected arrays \[C, S, ...\].*x \(10,\)"),
+        ({}, ValueError, "a tree without arrays"),
+        ({"a": iid(), "b": iid(3)}, ValueError, "one C and one S"),
+        (iid(draws=3), ValueError, "3 draws of each chain: expected at least 4"),
+        (iid() + 1j, TypeError, "'x' has dtype complex128"),
+        (np.broadcast_to(0.0, (4, 9, 2001)), ValueError, "2,001 scalars.*collect="),
+        ({"a.b": iid(), "a": {"b": iid()}}, ValueError, "both called 'a.b'"),
+    ],
+)
+def test_refused(draws, error, message):
+    with pytest.raises(error, match=message):
+        summary(draws)
+
+
+def test_names_that_are_not_there():
+    with pytest.raises(ValueError, match="there is no leaf c, but a; b"):
+        summary({"a": iid(), "b": iid()}, names=["a", "c"])
+
+
+def test_without_arviz(monkeypatch):
+    monkeypatch.setitem(sys.modules, "arviz", None)
+    with pytest.raises(ImportError, match=r"pip install 'sgld-jax\[arviz\]'"):
+        summary(iid())

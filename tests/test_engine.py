@@ -1,0 +1,422 @@
+"""`sample`, `start`, `step`, `resume`: counting, bits, failures, interruption."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import sgld_jax
+from sgld_jax.engine import chunk, drive
+from tests.law import mutated
+
+QUADRATIC = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
+SAMPLER = sgld_jax.sgld(0.1)
+N = 20
+DATA = {"x": jnp.arange(N, dtype=jnp.float32), "y": jnp.ones((N, 2))}
+MEAN = sgld_jax.minibatch_potential(
+    sgld_jax.gaussian_prior(10.0),
+    lambda theta, batch: (
+        -0.5 * jnp.sum((batch["x"][:, None] - theta) ** 2 * batch["y"], 1)
+    ),
+    N,
+)
+SCHEMES = {
+    "full": sgld_jax.full_batch(),
+    "with replacement": sgld_jax.with_replacement(3),
+    "shuffled": sgld_jax.shuffled(6),
+}
+
+
+def normal(key):
+    return jax.random.normal(key, (2,))
+
+
+def run(num_samples, sampler=SAMPLER, potential=QUADRATIC, init=normal, **kwargs):
+    kwargs = {"num_chains": 4, **kwargs}
+    return sgld_jax.sample(
+        3, sampler, potential, init, num_samples=num_samples, **kwargs
+    )
+
+
+def on_data(num_samples, scheme="shuffled", **kwargs):
+    sampler = sgld_jax.sgld(1e-3)
+    return run(num_samples, sampler, MEAN, data=DATA, batches=SCHEMES[scheme], **kwargs)
+
+
+def assert_equal_bits(a, b):
+    a, b = (optax.tree.unwrap_random_key_data(tree) for tree in (a, b))
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def arrays(samples):
+    return (
+        samples.params,
+        samples.potential,
+        samples.weights,
+        samples.counts,
+        samples.final,
+    )
+
+
+# --- counting ------------------------------------------------------------------------
+
+
+def decay(samples_kwargs):
+    """At T = 0 on θ²/2 the position after t updates is (1 − ε)^t: draws tell t."""
+    sampler = sgld_jax.sgld(0.01, temperature=0.0)
+    return run(sampler=sampler, init=lambda key: jnp.ones(()), **samples_kwargs)
+
+
+@pytest.mark.parametrize("burn_in", [0, 1, 7, 1024, 1500])
+@pytest.mark.parametrize("thinning", [1, 3])
+def test_draw_k_is_the_position_after_burn_in_plus_k_plus_1_times_thinning(
+    burn_in, thinning
+):
+    samples = decay({"num_samples": 5, "burn_in": burn_in, "thinning": thinning})
+    updates = burn_in + (np.arange(5) + 1) * thinning
+    np.testing.assert_array_equal(samples.counts, np.tile(updates, (4, 1)))
+    np.testing.assert_allclose(samples.params[0], 0.99**updates, rtol=1e-4)
+    # The potential is the one the update saw: of the position before it.
+    np.testing.assert_allclose(
+        samples.potential[0], 0.5 * 0.99 ** (2 * updates - 2), rtol=2e-4
+    )
+    assert samples.report.updates == updates[-1]
+
+
+@pytest.mark.parametrize(
+    "old, new",
+    [
+        ("burn_in -= updates[0]", "burn_in -= updates[0] + 1"),
+        ("yield updates, 0", "yield updates, 1"),
+        ("< now, thinning, 0)", "<= now, thinning, 0)"),
+    ],
+)
+def test_mutants_of_the_counting_are_killed(old, new, monkeypatch):
+    monkeypatch.setattr(sgld_jax.engine.sample, "drive", mutated(drive, old, new).drive)
+    with pytest.raises(AssertionError):
+        test_draw_k_is_the_position_after_burn_in_plus_k_plus_1_times_thinning(1500, 3)
+
+
+def test_shapes_and_collect():
+    samples = on_data(6, collect=lambda theta: {"sum": theta.sum(), "twice": 2 * theta})
+    assert samples.params["sum"].shape == (4, 6)
+    assert samples.params["twice"].shape == (4, 6, 2)
+    np.testing.assert_allclose(
+        samples.params["twice"].sum(-1), 2 * samples.params["sum"], rtol=1e-5
+    )
+    np.testing.assert_array_equal(
+        samples.final.params * 2, samples.params["twice"][:, -1]
+    )
+    assert (
+        samples.potential.shape
+        == samples.weights.shape
+        == samples.counts.shape
+        == (4, 6)
+    )
+    assert (samples.num_chains, samples.num_samples) == (4, 6)
+
+
+def test_weights_are_one_for_transformations_without_a_trace():
+    assert (run(3, optax.sgd(0.1)).weights == 1).all()
+
+
+# --- bits ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_m_then_k_draws_equal_m_plus_k_bit_for_bit(scheme):
+    whole = on_data(700, scheme, burn_in=10, thinning=3)
+    first = on_data(123, scheme, burn_in=10, thinning=3)
+    rest = sgld_jax.resume(
+        first.final,
+        sgld_jax.sgld(1e-3),
+        MEAN,
+        num_samples=577,
+        thinning=3,
+        data=DATA,
+        batches=SCHEMES[scheme],
+    )
+    assert_equal_bits(arrays(first.concatenate(rest)), arrays(whole))
+
+
+def test_same_key_same_draws_other_key_other_draws():
+    assert_equal_bits(arrays(on_data(20)), arrays(on_data(20)))
+    other = sgld_jax.sample(4, SAMPLER, QUADRATIC, normal, num_samples=20, num_chains=4)
+    assert not np.intersect1d(other.params, run(20).params).size
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_chain_does_not_depend_on_its_company(scheme):
+    """Elementwise potentials: also the path is equal, bit for bit, with 1 and with 64."""
+    few, many = on_data(30, scheme, num_chains=1), on_data(30, scheme, num_chains=64)
+    np.testing.assert_array_equal(few.params[0], many.params[0])
+
+
+def test_step_in_a_loop_is_sample():
+    """The same updates, another program: equal to rounding."""
+    samples = on_data(8)
+    chain = sgld_jax.start(
+        3,
+        sgld_jax.sgld(1e-3),
+        normal,
+        num_chains=4,
+        data=DATA,
+        batches=SCHEMES["shuffled"],
+    )
+    step = jax.jit(
+        lambda chain: sgld_jax.step(
+            chain, sgld_jax.sgld(1e-3), MEAN, data=DATA, batches=SCHEMES["shuffled"]
+        )
+    )
+    for k in range(8):
+        chain, value = step(chain)
+        np.testing.assert_allclose(
+            chain.params, samples.params[:, k], rtol=1e-5, atol=1e-6
+        )
+        np.testing.assert_allclose(value, samples.potential[:, k], rtol=1e-5)
+
+
+def test_the_samplers_own_key_does_not_matter():
+    assert_equal_bits(run(5).params, run(5, sgld_jax.sgld(0.1, key=99)).params)
+
+
+def test_starting_points_are_stacked_or_drawn_per_chain():
+    start = jnp.arange(8.0).reshape(4, 2)
+    chain = sgld_jax.start(0, SAMPLER, sgld_jax.stacked(start), num_chains=4)
+    np.testing.assert_array_equal(chain.params, start)
+    drawn = sgld_jax.start(0, SAMPLER, normal, num_chains=4).params
+    assert len(np.unique(drawn)) == 8
+    more = sgld_jax.start(0, SAMPLER, normal, num_chains=9).params
+    np.testing.assert_array_equal(drawn, more[:4])
+
+
+def test_python_numbers_and_weak_types_are_starting_points():
+    samples = run(
+        3,
+        init=lambda key: {"a": 0.0, "b": jnp.zeros(2)},
+        potential=lambda p, _: p["a"] ** 2,
+    )
+    assert samples.params["a"].shape == (4, 3)
+
+
+# --- data are arguments --------------------------------------------------------------
+
+
+def test_arrays_a_potential_closes_over_are_no_constants_of_the_program(monkeypatch):
+    big = jnp.linspace(0.0, 1.0, 50_000)
+    texts = []
+    compile_ = jax.stages.Lowered.compile
+
+    def spy(lowered, *args, **kwargs):
+        texts.append(lowered.as_text())
+        return compile_(lowered, *args, **kwargs)
+
+    monkeypatch.setattr(jax.stages.Lowered, "compile", spy)
+    closing = sgld_jax.from_log_density(
+        lambda x: -0.5 * jnp.sum((x - big.mean()) ** 2) + big[3]
+    )
+    run(2, potential=closing)
+    on_data(2, num_chains=3)
+    assert (
+        len(texts) == 2 and max(map(len, texts)) < 200_000
+    )  # 50,000 numbers in hex: 400 kB
+
+
+def test_programs_are_kept():
+    kwargs = {"num_chains": 7, "thinning": 2}
+    run(2, **kwargs)
+    before = chunk._compiled.cache_info()
+    assert run(300, burn_in=5, **kwargs).report.compile_seconds < 0.2
+    after = chunk._compiled.cache_info()
+    assert (after.hits - before.hits, after.misses - before.misses) == (1, 0)
+
+
+# --- chains that go non-finite -------------------------------------------------------
+
+
+def poisoned(leaf, limit=3.0):
+    """A potential whose gradient turns NaN in one leaf where that leaf exceeds a limit."""
+
+    def potential(p, batch):
+        del batch
+        wall = jnp.where(p[leaf] > limit, jnp.nan, 0.0) * p[leaf]
+        return 0.5 * sum(jnp.sum(x**2) for x in jax.tree.leaves(p)) + jnp.sum(wall)
+
+    return potential
+
+
+def two_leaves(key):
+    a, b = jax.random.split(key)
+    return {"a": jax.random.normal(a), "b": jax.random.normal(b)}
+
+
+def test_non_finite_chains_are_frozen_flagged_and_poison_no_other():
+    kwargs = {"num_chains": 32, "thinning": 2, "init": two_leaves}
+    samples = run(900, potential=poisoned("b"), **kwargs)
+    clean = run(900, potential=poisoned("b", limit=1e9), **kwargs)
+    failed = samples.failed
+    assert 3 < failed.sum() < 30
+    assert_equal_bits(samples.healthy().params, clean[~failed].params)
+    for failure in samples.report.failures:
+        c = failure.chain
+        path, count = samples.params["b"][c], samples.counts[c]
+        assert failed[c] and failure.leaf == "['b']"
+        assert np.isfinite(path).all()
+        last = failure.step // 2  # draws made before update number `step` failed
+        np.testing.assert_array_equal(path[:last], clean.params["b"][c, :last])
+        assert path[-1] > 3.0 and (count[last + 1 :] == failure.step).all()
+        assert (samples.weights[c, :last] > 0).all() and (
+            samples.weights[c, last + 1 :] == 0
+        ).all()
+        assert np.isnan(samples.potential[c, last + 1 :]).all()
+    assert f"chain {samples.report.failures[0].chain} went non-finite in update" in str(
+        samples.report
+    )
+
+
+def test_failed_chains_stay_failed_when_resumed():
+    samples = run(600, potential=poisoned("b"), num_chains=32, init=two_leaves)
+    more = sgld_jax.resume(samples.final, SAMPLER, poisoned("b"), num_samples=40)
+    assert set(more.report.failures) >= set(samples.report.failures)
+    for c in np.flatnonzero(samples.failed):
+        np.testing.assert_array_equal(more.params["b"][c], samples.params["b"][c, -1])
+        assert (more.weights[c] == 0).all()
+    joined = samples.concatenate(more)
+    assert joined.num_samples == 640 and joined.report.failures == more.report.failures
+
+
+def test_the_step_and_leaf_of_a_failure_are_the_first():
+    def potential(p, batch):
+        del batch
+        return p["a"] + jnp.where(p["a"] < -2.5, jnp.nan, 1.0) * p["b"]
+
+    def init(key):
+        return {"a": jnp.zeros(()), "b": jnp.zeros(())}
+
+    sampler = sgld_jax.sgld(1.0, temperature=0.0)  # a falls by 1 an update
+    samples = run(10, sampler, potential, init)
+    assert [(f.step, f.leaf) for f in samples.report.failures] == [(3, "['b']")] * 4
+    np.testing.assert_array_equal(
+        samples.params["a"][0], [-1, -2, -3, -3, -3, -3, -3, -3, -3, -3]
+    )
+
+
+def test_a_non_finite_potential_alone_is_found():
+    def potential(p, batch):
+        del batch
+        return p + jax.lax.stop_gradient(jnp.where(p < -2.5, jnp.inf, 0.0))
+
+    samples = run(
+        10, sgld_jax.sgld(1.0, temperature=0.0), potential, lambda key: jnp.zeros(())
+    )
+    assert {(f.step, f.leaf) for f in samples.report.failures} == {(3, "the potential")}
+
+
+def test_an_exploding_step_ends_as_a_failure_not_as_an_error():
+    samples = run(400, sgld_jax.sgld(2.5))
+    assert samples.failed.all() and np.isfinite(samples.params).all()
+    assert samples.healthy().num_chains == 0
+
+
+def test_apply_if_finite_keeps_a_chain_going():
+    sampler = optax.apply_if_finite(SAMPLER, max_consecutive_errors=10**6)
+    samples = run(
+        300, sampler, lambda x, _: jnp.sum(x**2) * jnp.where(x[0] > 1, jnp.nan, 0.5)
+    )
+    assert (
+        not samples.report.failures
+        or samples.report.failures[0].leaf == "the potential"
+    )
+
+
+# --- after the run -------------------------------------------------------------------
+
+
+def test_samples_are_sliced_and_rid_of_chains():
+    samples = on_data(10)
+    part = samples[1:3, 4:]
+    np.testing.assert_array_equal(part.params, samples.params[1:3, 4:])
+    assert part.counts.shape == (2, 6) and part.final.params.shape == (2, 2)
+    assert samples[2].num_chains == 1 and samples[:, 5].num_samples == 1
+    picked = samples[np.array([True, False, True, False])]
+    np.testing.assert_array_equal(picked.params, samples.params[[0, 2]])
+    again = sgld_jax.resume(
+        part.final,
+        sgld_jax.sgld(1e-3),
+        MEAN,
+        num_samples=2,
+        data=DATA,
+        batches=SCHEMES["shuffled"],
+    )
+    assert again.num_chains == 2
+    with pytest.raises(ValueError, match="2 chains"):
+        samples.concatenate(again)
+
+
+def test_a_state_whose_chains_share_a_key_is_refused():
+    chain = run(2).final
+    keys = jnp.stack([jax.random.key(0)] * 4)
+    same = chain._replace(state=chain.state._replace(rng_key=keys))
+    with pytest.raises(ValueError, match="only 1 different keys.*sgld_jax.seed"):
+        sgld_jax.resume(same, SAMPLER, QUADRATIC, num_samples=2)
+
+
+def test_ctrl_c_keeps_the_draws(monkeypatch):
+    whole = run(3000)
+    advance, calls = drive._advance, []
+
+    def interrupted(*args):
+        calls.append(args)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return advance(*args)
+
+    monkeypatch.setattr(drive, "_advance", interrupted)
+    samples = run(3000)
+    assert samples.interrupted and 0 < samples.num_samples < 3000
+    np.testing.assert_array_equal(
+        samples.params, whole.params[:, : samples.num_samples]
+    )
+    monkeypatch.setattr(drive, "_advance", advance)
+    rest = sgld_jax.resume(
+        samples.final, SAMPLER, QUADRATIC, num_samples=3000 - samples.num_samples
+    )
+    assert_equal_bits(samples.concatenate(rest).params, whole.params)
+
+
+def test_progress_shows_updates_and_failures(capsys, monkeypatch):
+    run(2000, progress=True)
+    assert "2000/2000" in capsys.readouterr().err
+    monkeypatch.setitem(__import__("sys").modules, "tqdm.auto", None)
+    run(2000, sgld_jax.sgld(2.5), progress=True)
+    shown = capsys.readouterr().err
+    assert "2000/2000 updates" in shown and "4 non-finite" in shown
+
+
+@pytest.mark.parametrize(
+    "kwargs, error, words",
+    [
+        ({"num_samples": 0}, ValueError, "num_samples=0: expected at least 1"),
+        ({"num_samples": 1.5}, TypeError, "num_samples=1.5: expected a whole number"),
+        ({"num_chains": 0}, ValueError, "num_chains=0"),
+        ({"burn_in": -1}, ValueError, "burn_in=-1"),
+        ({"thinning": 0}, ValueError, "thinning=0"),
+        ({"init": jnp.zeros(2)}, TypeError, "expected a function key -> params"),
+        ({"init": sgld_jax.stacked(jnp.zeros((3, 2)))}, ValueError, "num_chains=4"),
+        ({"sampler": 0.1}, TypeError, "expected an optax.GradientTransformation"),
+        ({"potential": 1.0}, TypeError, "expected a function"),
+        ({"init": lambda key: jnp.zeros(2, int)}, TypeError, "real floating"),
+    ],
+)
+def test_bad_arguments_are_refused_before_any_work(kwargs, error, words):
+    with pytest.raises(error, match=words):
+        run(**{"num_samples": 2, **kwargs})
+
+
+@pytest.mark.parametrize("key", [None, True, -1, 2**32, "key"])
+def test_sample_needs_a_key(key):
+    with pytest.raises((TypeError, ValueError), match="key="):
+        sgld_jax.sample(key, SAMPLER, QUADRATIC, normal, num_samples=1)

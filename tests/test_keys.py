@@ -1,0 +1,343 @@
+"""The key rules: never defaulted, never shared, never reused."""
+
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import sgld_jax
+from sgld_jax.keys import as_key, chain_keys, step_key
+
+PARAMS = {"w": jnp.zeros((3, 2)), "b": jnp.zeros(2)}
+
+
+def bits(keys):
+    return np.asarray(jax.random.key_data(keys)).reshape(-1, 2)
+
+
+def distinct(keys):
+    return len(np.unique(bits(keys), axis=0))
+
+
+def stack(n, params=PARAMS):
+    return jax.tree.map(lambda x: jnp.zeros((n, *x.shape)), params)
+
+
+def noise(sampler, state, params=PARAMS):
+    return sampler.update(jax.tree.map(jnp.zeros_like, params), state, params)[0]
+
+
+# --- what `key=` takes ---------------------------------------------------------------
+
+
+def test_seeds_typed_keys_and_legacy_keys_are_one_stream_and_stored_typed():
+    states = [
+        sgld_jax.sgld(0.1, key=key).init(PARAMS)
+        for key in (
+            7,
+            np.int64(7),
+            jnp.array(7),
+            jax.random.key(7),
+            jax.random.PRNGKey(7),
+            np.asarray(jax.random.PRNGKey(7)),
+        )
+    ]
+    for state in states:
+        assert jnp.issubdtype(state.rng_key.dtype, jax.dtypes.prng_key)
+        np.testing.assert_array_equal(bits(state.rng_key), bits(states[0].rng_key))
+    ((_, found),) = optax.tree.get_all_with_path(states[0], "rng_key")
+    np.testing.assert_array_equal(bits(found), bits(states[0].rng_key))
+
+
+@pytest.mark.parametrize(
+    "key, error, words",
+    [
+        (True, TypeError, "seed such as 0"),
+        (np.bool_(True), TypeError, "seed such as 0"),
+        (0.0, TypeError, "seed from 0"),
+        ("0", TypeError, "seed such as 0"),
+        (-1, ValueError, r"0 ... 2\*\*32 - 1"),
+        (2**32, ValueError, r"0 ... 2\*\*32 - 1"),
+        (2**40, ValueError, r"0 ... 2\*\*32 - 1"),
+        (np.arange(4), TypeError, "seed from 0"),
+        (jnp.zeros((2, 2), jnp.uint32), ValueError, "jax.vmap"),
+    ],
+)
+def test_keys_that_are_refused_when_the_sampler_is_built(key, error, words):
+    with pytest.raises(error, match=words):
+        sgld_jax.sgld(0.1, key=key)
+
+
+def test_a_batch_of_keys_is_refused():
+    with pytest.raises(ValueError, match="batch of keys"):
+        sgld_jax.sgld(0.1, key=jax.random.split(jax.random.key(0), 4))
+
+
+def test_the_largest_seed_is_taken():
+    assert distinct(jnp.stack([as_key(s) for s in (0, 2**31, 2**32 - 1)])) == 3
+
+
+def test_rbg_keys_are_refused_under_vmap_and_in_sample():
+    key = jax.random.key(0, impl="rbg")
+    sampler = sgld_jax.sgld(0.1, key=key)
+    noise(sampler, sampler.init(PARAMS))  # one chain is fine
+    with pytest.raises(ValueError, match="threefry"):
+        jax.vmap(sampler.init)(stack(3))
+    states = jax.tree.map(lambda x: jnp.stack([x, x]), sampler.init(PARAMS))
+    with pytest.raises(ValueError, match="threefry"):
+        jax.vmap(sampler.update, (None, 0))(PARAMS, states)
+    with pytest.raises(ValueError, match="threefry"):
+        sgld_jax.start(key, sampler, lambda key: PARAMS, num_chains=2)
+
+
+def test_without_a_key_the_first_update_raises_and_names_both_remedies():
+    sampler = sgld_jax.sgld(0.1)
+    state = sampler.init(PARAMS)
+    assert isinstance(state.rng_key, sgld_jax.Unseeded)
+    assert jax.tree.leaves(state.rng_key) == []
+    with pytest.raises(ValueError, match=r"key=0.*sgld_jax.seed\(state, key\)"):
+        jax.eval_shape(sampler.update, PARAMS, state, PARAMS)
+
+
+# --- streams -------------------------------------------------------------------------
+
+
+def test_nobody_elses_stream_is_repeated():
+    """optax.add_noise(key=0), model.init and jax.random.normal(key(0)) draw other numbers."""
+    p = jnp.zeros(8)
+    sampler = sgld_jax.sgld(0.5, key=0)
+    ours = np.asarray(noise(sampler, sampler.init(p), p))
+    add_noise = optax.add_noise(1.0, 0.0, key=0)
+    theirs = np.asarray(add_noise.update(p, add_noise.init(p))[0])
+    key = jax.random.key(0)
+    first, second = jax.random.split(key)
+    others = [theirs] + [
+        np.asarray(jax.random.normal(k, (8,))) for k in (key, first, second)
+    ]
+    for other in others:
+        assert not np.intersect1d(np.round(ours, 5), np.round(other, 5)).size
+
+
+def test_trees_and_kernels_of_one_seed_have_streams_of_their_own():
+    init = sgld_jax.sgld(0.1, key=0).init
+    trees = [
+        {"a": jnp.zeros(3)},
+        {"b": jnp.zeros(3)},
+        {"a": jnp.zeros((3, 1))},
+        jnp.zeros(3),
+    ]
+    assert distinct(jnp.stack([init(tree).rng_key for tree in trees])) == len(trees)
+
+
+def test_the_callers_key_may_be_donated_and_the_sampler_used_again():
+    key = jax.random.key(0)
+    sampler = sgld_jax.sgld(0.1, key=key)
+    step = jax.jit(sampler.update, donate_argnums=(1,))
+    for _ in range(
+        2
+    ):  # the second init fails where the state holds the caller's buffer
+        state = sampler.init(PARAMS)
+        _, state = step(PARAMS, state, PARAMS)
+    assert not key.is_deleted()
+
+
+def test_noise_of_a_step_is_a_function_of_key_and_count_alone():
+    sampler = sgld_jax.sgld(0.1, key=0)
+    state = sampler.init(PARAMS)
+    for _ in range(5):
+        updates, state = sampler.update(PARAMS, state, PARAMS)
+    skipped = sampler.init(PARAMS)._replace(count=jnp.array(4, jnp.int32))
+    jax.tree.map(np.testing.assert_array_equal, updates, noise(sampler, skipped))
+
+
+def test_levels_do_not_meet():
+    """A lone chain's keys of its steps are not the base keys of chains in a batch."""
+    sampler = sgld_jax.sgld(0.1, key=0)
+    lone = sampler.init(PARAMS).rng_key
+    steps = jnp.stack([step_key(lone, t, {}) for t in range(64)])
+    chains = jax.vmap(sampler.init)(stack(64)).rng_key
+    of_chains = jax.vmap(lambda k: jnp.stack([step_key(k, t, {}) for t in range(4)]))(
+        chains
+    )
+    everything = np.concatenate(
+        [bits(lone), bits(steps), bits(chains), bits(of_chains)]
+    )
+    assert len(np.unique(everything, axis=0)) == len(everything)
+
+
+# --- chains are independent by construction ------------------------------------------
+
+
+def vmapped_inits():
+    init = sgld_jax.sgld(0.1, key=0).init
+    partly = {"w": jnp.zeros((6, 3, 2)), "b": jnp.zeros(2)}  # a shared bias
+    twice = jax.tree.map(lambda x: jnp.zeros((2, 3, *x.shape)), PARAMS)
+    axis1 = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), stack(6))
+    return {
+        "vmap": lambda: jax.vmap(init)(stack(6)),
+        "jit of vmap": lambda: jax.jit(jax.vmap(init))(stack(6)),
+        "vmap of jit": lambda: jax.vmap(jax.jit(init))(stack(6)),
+        "vmap of vmap": lambda: jax.vmap(jax.vmap(init))(twice),
+        "last axis": lambda: jax.vmap(init, in_axes=-1)(axis1),
+        "partly mapped": lambda: jax.vmap(init, in_axes=({"w": 0, "b": None},))(partly),
+        "eval_shape inside": lambda: (
+            jax.eval_shape(jax.vmap(init), stack(6)),
+            jax.vmap(init)(stack(6)),
+        )[1],
+    }
+
+
+@pytest.mark.parametrize("how", vmapped_inits())
+def test_a_vmapped_init_gives_every_chain_its_own_key(how):
+    keys = vmapped_inits()[how]().rng_key
+    assert distinct(keys) == keys.size == 6
+
+
+def test_chains_of_a_batch_do_not_depend_on_its_size():
+    sampler = sgld_jax.sgld(0.1, key=0)
+
+    def first_noise(n):
+        states = jax.vmap(sampler.init)(stack(n))
+        return jax.vmap(lambda s: noise(sampler, s))(states)
+
+    few, many = first_noise(8), first_noise(1024)
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[:8]), few, many)
+    one = noise(sampler, jax.tree.map(lambda x: x[3], jax.vmap(sampler.init)(stack(8))))
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[3]), one, few)
+
+
+def test_a_sweep_over_step_sizes_from_one_start():
+    """The state is built inside the vmapped loop: only `update` can see the chains."""
+
+    def run(step_size):
+        sampler = sgld_jax.sgld(step_size, key=0)
+        theta = jnp.zeros(2)
+
+        def update(carry, _):
+            theta, state = carry
+            delta, state = sampler.update(jnp.zeros(2), state, theta)
+            return (theta + delta, state), delta / jnp.sqrt(2 * step_size)
+
+        return jax.lax.scan(update, (theta, sampler.init(theta)), None, length=4)[1]
+
+    xi = np.asarray(jax.vmap(run)(jnp.array([0.1, 0.1, 0.2, 0.4])))
+    assert len(np.unique(np.round(xi, 6))) == xi.size
+    nested = np.asarray(
+        jax.vmap(lambda e: jax.vmap(run)(jnp.array([e, e])))(jnp.ones(3))
+    )
+    assert len(np.unique(np.round(nested, 6))) == nested.size
+
+
+def test_a_state_broadcast_into_a_vmapped_update():
+    sampler = sgld_jax.sgld(0.1, key=0)
+    grads = stack(6)
+    updates, _ = jax.vmap(sampler.update, (0, None))(grads, sampler.init(PARAMS))
+    assert len(np.unique(np.asarray(updates["w"]))) == updates["w"].size
+
+
+def test_who_wants_common_noise_maps_equal_keys():
+    sampler = sgld_jax.sgld(0.1)
+    state = sampler.init(PARAMS)
+    same = jnp.stack([jax.random.key(1)] * 3)
+    states = jax.vmap(lambda k: sgld_jax.seed(state, k))(same)
+    updates = jax.vmap(sampler.update, (None, 0))(PARAMS, states)[0]
+    for row in updates["w"][1:]:
+        np.testing.assert_array_equal(row, updates["w"][0])
+
+
+def test_derivatives_and_checkpoint_pass_through():
+    sampler = sgld_jax.sgld(0.1, key=0)
+
+    def loss(p):
+        updates, _ = sampler.update(
+            jax.tree.map(lambda x: 2 * x, p), sampler.init(p), p
+        )
+        return sum(jnp.sum(u**2) for u in jax.tree.leaves(updates))
+
+    at = jax.tree.map(jnp.ones_like, PARAMS)
+    expected = jax.grad(loss)(at)
+    for how in (jax.checkpoint(loss), jax.jit(loss)):
+        jax.tree.map(
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5),
+            jax.grad(how)(at),
+            expected,
+        )
+    tangent = jax.jvp(loss, (at,), (at,))[1]
+    total = sum(jnp.sum(g) for g in jax.tree.leaves(expected))
+    np.testing.assert_allclose(tangent, total, rtol=1e-4)
+    batch = jax.tree.map(lambda x: jnp.ones((3, *x.shape)), PARAMS)
+    each = jax.vmap(jax.grad(loss))(batch)["b"]
+    assert len(np.unique(np.asarray(each)[:, 0])) == 3
+    hessian = jax.hessian(lambda b: loss({**at, "b": b}))(at["b"])
+    np.testing.assert_allclose(hessian, 2 * 0.2**2 * np.eye(2), rtol=1e-5)
+
+
+def test_chain_keys_are_prefix_stable():
+    key = jax.random.key(3)
+    np.testing.assert_array_equal(
+        bits(chain_keys(key, 4)), bits(chain_keys(key, 99))[:4]
+    )
+
+
+@pytest.mark.parametrize("n_axes", [1, 2])
+def test_chains_on_a_mesh_of_explicit_axes(n_axes):
+    """Four devices, chains sharded over them: keys and updates still differ."""
+    code = f"""
+    import jax, jax.numpy as jnp, numpy as np, sgld_jax
+    from jax.sharding import AxisType, PartitionSpec as P
+    for kind in (AxisType.Explicit, AxisType.Auto):
+        mesh = jax.make_mesh((4,), ("chain",), axis_types=(kind,))
+        with jax.set_mesh(mesh):
+            p = jax.device_put(jnp.zeros((8,) + (3,) * {n_axes}), jax.NamedSharding(mesh, P("chain")))
+            sampler = sgld_jax.sgld(0.1, key=0)
+            states = jax.jit(jax.vmap(sampler.init))(p)
+            u, states = jax.jit(jax.vmap(sampler.update))(p, states, p)
+            assert len(np.unique(np.asarray(u))) == u.size, kind
+    """
+    env = {
+        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
+        "JAX_PLATFORMS": "cpu",
+    }
+    run_python(code, env)
+
+
+def run_python(code, env):
+    import os
+
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_the_key_reuse_checker_passes():
+    """Two inits, jit, scan, vmap, sample and resume under JAX_DEBUG_KEY_REUSE=1."""
+    code = """
+    import jax, jax.numpy as jnp, sgld_jax
+    key = jax.random.key(0)
+    sampler = sgld_jax.sgld(0.1, key=key)
+    p = {"a": jnp.zeros(3), "b": jnp.zeros((2, 2))}
+    for _ in range(2):
+        state = sampler.init(p)
+        body = lambda c, _: (sampler.update(p, c, p)[1], None)
+        jax.jit(lambda s: jax.lax.scan(body, s, None, length=3))(state)
+    jax.vmap(sampler.init)(jax.tree.map(lambda x: jnp.zeros((4, *x.shape)), p))
+    sgld_jax.seed(state, 1)
+    U = sgld_jax.minibatch_potential(
+        sgld_jax.gaussian_prior(1.0), lambda t, x: -0.5 * (x - t) ** 2, 16)
+    for batches in (sgld_jax.with_replacement(4), sgld_jax.shuffled(4)):
+        run = dict(data=jnp.arange(16.0), batches=batches, thinning=2)
+        s = sgld_jax.sample(
+            jax.random.key(1), sampler, U, jax.random.normal, num_samples=5, num_chains=3, **run)
+        sgld_jax.resume(s.final, sampler, U, num_samples=5, **run)
+    """
+    run_python(code, {"JAX_DEBUG_KEY_REUSE": "1"})
