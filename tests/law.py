@@ -62,13 +62,14 @@ def two_sided_chi2(chi2: float, dof: int) -> float:
 def correlation_row(a, b, name: str, distinct: bool = True) -> Row:
     """The largest correlation of columns `[m, R]` that should be independent.
 
-    By Fisher's z. With `distinct=False`, `a` is `b` and only pairs are looked at.
+    By Fisher's z, about the known mean 0, so that equal chains show as such. With
+    `distinct=False`, `a` is `b` and only pairs are looked at.
     """
-    a, b = ((x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True) for x in (a, b))
+    a, b = (x / np.sqrt(np.mean(x**2, axis=1, keepdims=True)) for x in (a, b))
     r = a @ b.T / a.shape[1]
     pairs = r.ravel() if distinct else r[np.triu_indices(len(r), 1)]
     worst = np.abs(np.arctanh(np.clip(pairs, -1 + 1e-12, 1 - 1e-12))).max()
-    z = worst * np.sqrt(a.shape[1] - 3)
+    z = worst * np.sqrt(a.shape[1] - 2)
     return Row(name, z, min(1.0, pairs.size * 2 * stats.norm.sf(z)))
 
 
@@ -126,13 +127,9 @@ def mutated(module, old: str, new: str):
 def two_updates(make_sampler, params, grads, chains: int):
     """Two consecutive updates `[2, chains, ...]` of vmapped copies from one start."""
     sampler = make_sampler()
-
-    @jax.jit
-    def run(starts):
-        state = jax.vmap(sampler.init)(starts)
-        first, state = jax.vmap(sampler.update, (None, 0, None))(grads, state, params)
-        second, _ = jax.vmap(sampler.update, (None, 0, None))(grads, state, params)
-        return first, second
-
+    update = jax.jit(jax.vmap(sampler.update, (None, 0, None)))
     starts = jax.tree.map(lambda x: jnp.broadcast_to(x, (chains, *x.shape)), params)
-    return run(starts)
+    state = jax.jit(jax.vmap(sampler.init))(starts)
+    first, state = update(grads, state, params)
+    second, _ = update(grads, state, params)
+    return first, second

@@ -92,6 +92,8 @@ class Samples:
         return self[~self.failed]
 
     def __getitem__(self, index: Any) -> "Samples":
+        chains: Any
+        draws: Any
         chains, draws = index if isinstance(index, tuple) else (index, slice(None))
         if isinstance(chains, (int, np.integer)):
             chains = [chains]
