@@ -18,8 +18,9 @@ from sgld_jax.engine.chain import Chain, stacked, start, step
 from sgld_jax.engine.sample import resume, sample
 from sgld_jax.engine.samples import Samples
 from sgld_jax.kernels.sgld import sgld
-from sgld_jax.keys import Unseeded, seed
+from sgld_jax.keys import Unseeded
 from sgld_jax.preconditioners import Preconditioner, diagonal, identity
+from sgld_jax.seeding import seed
 from sgld_jax.target.data import full_batch, shuffled, with_replacement
 from sgld_jax.target.potential import (
     from_log_density,

@@ -14,7 +14,7 @@ nor JAX's key-reuse checker sees.
 
 import functools
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -24,8 +24,7 @@ from jax import lax
 
 PyTree = Any
 
-_CHAIN = 0x8000_0001  # the level tags: any distinct numbers from 2³¹ up
-_SEED = 0x8000_0002
+_CHAIN = 0x8000_0001  # the tag of a level: any number from 2³¹ up
 
 
 class Unseeded(NamedTuple):
@@ -107,7 +106,7 @@ def init_key(key: Any, kernel: str, params: PyTree) -> jax.Array | Unseeded:
         return Unseeded()
     flat, _ = jax.tree_util.tree_flatten_with_path(params)
     shapes = [(jax.tree_util.keystr(path), np.shape(leaf)) for path, leaf in flat]
-    return chain_key(jax.random.fold_in(as_key(key), _tag(kernel, shapes)), params)
+    return chain_key(jax.random.fold_in(as_key(key), tag(kernel, shapes)), params)
 
 
 def chain_key(key: jax.Array, elements: PyTree) -> jax.Array:
@@ -211,96 +210,8 @@ def step_key(rng_key: jax.Array | Unseeded, count: jax.Array, elements: PyTree):
     return jax.random.fold_in(chain_key(rng_key, elements), count)
 
 
-def seed(state: PyTree, key: Any) -> PyTree:
-    """Fills every key slot of an optimizer state, each with a stream of its own.
-
-    Finds the slots of this library and typed keys of any other transformation,
-    through `chain`, `masked`, `partition`, `MultiSteps`, `inject_hyperparams` and
-    `apply_if_finite`. Under `vmap` over states, one key becomes one per chain.
-
-    Args:
-      state: an optimizer state; a Flax `TrainState`, whose `opt_state` alone is
-        touched; or an `nnx.Optimizer`, which is changed in place. Slots that hold
-        keys `[C]` are filled with C different keys.
-      key: a seed, a typed key of shape `[]`, or a legacy key.
-
-    Returns:
-      The same kind of object, with its slots filled.
-
-    Raises:
-      ValueError: if there is no slot to fill.
-
-    Example:
-      >>> import jax, jax.numpy as jnp, sgld_jax
-      >>> sampler = sgld_jax.sgld(1e-3)
-      >>> states = jax.vmap(sampler.init)(jnp.zeros((8, 3)))
-      >>> states = jax.vmap(lambda s: sgld_jax.seed(s, 0))(states)
-      >>> states.rng_key.shape
-      (8,)
-    """
-    if isinstance(state, (tuple, Mapping)) or not hasattr(state, "opt_state"):
-        return _fill(state, key, state)
-    if hasattr(state, "replace"):  # a Flax TrainState
-        return state.replace(opt_state=_fill(state.opt_state, key, state))
-    return _fill_nnx(state, key)
-
-
-def has_slot(state: PyTree) -> bool:
-    """Whether an optimizer state has a key slot, filled or not."""
-    leaves = jax.tree.leaves(state, is_leaf=_is_unseeded)
-    return any(_is_unseeded(leaf) or is_key(leaf) for leaf in leaves)
-
-
-def _fill(state: PyTree, key: Any, witnesses: PyTree) -> PyTree:
-    """`state` with its slots filled; `witnesses` tell chains apart under a `vmap`."""
-    if not has_slot(state):
-        raise ValueError(
-            "seed found no key slot in this state: nothing in it is random, or it is "
-            "the nnx.state of an optimizer without a key, which shows no empty slot. "
-            "Pass what tx.init returned, a TrainState, or the nnx.Optimizer itself."
-        )
-    base = jax.random.fold_in(as_key(key), _SEED)
-    # The old keys too: they may be all that a vmap maps.
-    arrays = [x for x in jax.tree.leaves(witnesses) if isinstance(x, jax.Array)]
-    base = chain_key(base, [jax.random.key_data(x) if is_key(x) else x for x in arrays])
-    slots, treedef = jax.tree_util.tree_flatten_with_path(state, is_leaf=_is_unseeded)
-    return treedef.unflatten([_filled(base, path, leaf) for path, leaf in slots])
-
-
-def _filled(base: jax.Array, path: tuple, leaf: Any) -> Any:
-    if not (_is_unseeded(leaf) or is_key(leaf)):
-        return leaf
-    key = jax.random.fold_in(base, _tag("slot", jax.tree_util.keystr(path)))
-    shape = () if _is_unseeded(leaf) else leaf.shape
-    return chain_keys(key, int(np.prod(shape))).reshape(shape) if shape else key
-
-
-def _fill_nnx(optimizer: Any, key: Any) -> Any:
-    """An `nnx.Optimizer` keeps its state in Variables: new keys must be one, too."""
-    from flax import nnx
-
-    def is_variable(leaf: Any) -> bool:
-        return isinstance(leaf, nnx.Variable)
-
-    old, treedef = jax.tree.flatten(
-        optimizer.opt_state, is_leaf=lambda x: is_variable(x) or _is_unseeded(x)
-    )
-    # Without the Variables, whose paths would give other streams than `Unseeded`.
-    bare = treedef.unflatten([x.get_value() if is_variable(x) else x for x in old])
-    filled = treedef.flatten_up_to(_fill(bare, key, nnx.state(optimizer)))
-    new = [
-        x.replace(value) if is_variable(x) else nnx.OptArray(value)
-        for x, value in zip(old, filled)
-    ]
-    optimizer.opt_state = nnx.data(treedef.unflatten(new))
-    return optimizer
-
-
-def _is_unseeded(leaf: Any) -> bool:
-    return isinstance(leaf, Unseeded)
-
-
-def _tag(*parts: Any) -> int:
+def tag(*parts: Any) -> int:
+    """A number from 2³¹ up that stands for the parts, to `fold_in`."""
     return zlib.crc32(repr(parts).encode()) | 0x8000_0000
 
 

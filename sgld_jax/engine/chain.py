@@ -12,11 +12,10 @@ from sgld_jax.keys import (
     as_key,
     chain_keys,
     check_vmappable,
-    has_slot,
     is_key,
-    seed,
 )
 from sgld_jax.leaves import paths
+from sgld_jax.seeding import has_slot, seed
 from sgld_jax.target.data import (
     Batches,
     BatchState,
