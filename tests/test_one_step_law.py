@@ -40,7 +40,9 @@ def schedule(count):
     return jnp.where(count == 0, STEP_SIZES[0], STEP_SIZES[1])
 
 
-def law_of(make_sgld, preconditioners=preconditioners_module, scale=SCALE, chains=CHAINS):
+def law_of(
+    make_sgld, preconditioners=preconditioners_module, scale=SCALE, chains=CHAINS
+):
     """The one-step law of a preconditioned SGLD, by the formula, not by the code."""
 
     def make_sampler():

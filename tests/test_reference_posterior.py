@@ -22,7 +22,9 @@ def pima():
     folder = os.environ.get("SGLD_JAX_DATA")
     if not folder:
         pytest.skip("SGLD_JAX_DATA is not set: no reference draws here")
-    with np.load(pathlib.Path(folder) / "logistic_reference" / "pima_logit.npz") as file:
+    with np.load(
+        pathlib.Path(folder) / "logistic_reference" / "pima_logit.npz"
+    ) as file:
         return {name: file[name] for name in file.files}
 
 

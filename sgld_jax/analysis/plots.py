@@ -129,11 +129,11 @@ def ood_histogram(
     """
     ax = styled(ax, title, note)
     groups = [np.asarray(inside), np.asarray(outside)]
-    edges = np.linspace(0, max(group.max() for group in groups), 31)
+    edges = np.linspace(0, max(1e-9, *(group.max() for group in groups)), 31)
     for group, name, color in zip(groups, names, (CYCLE[2], EPISTEMIC)):
         ax.hist(
             group,
-            edges,
+            edges.tolist(),
             weights=np.full(len(group), 1 / len(group)),
             color=color,
             alpha=0.55,
@@ -194,9 +194,9 @@ def uncertain_images(
             parts = (aleatoric[i], epistemic[i])
             _split_bar(ax, x, y - 0.1, parts, unit)
             if captions is not None:
-                ax.text(x, y + 0.9, captions[i], fontsize=8, color=INK)
+                ax.text(x, y + 0.9, captions[int(i)], fontsize=8, color=INK)
     handles = ax.containers[:2]
-    names = ("aleatoric: ambiguous in itself", "epistemic: the draws disagree")
+    names = ("aleatoric: each draw leaves it open", "epistemic: draws disagree")
     ax.legend(
         handles, names, loc="upper right", bbox_to_anchor=(1, 0), ncol=2, frameon=False
     )

@@ -32,7 +32,7 @@ class EntropySplit(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """What `calibration_bins` returns: means `[B]`, 0 in empty bins; bin of each `[n]`."""
+    """Of `calibration_bins`: by bin `[B]`, 0 where empty; `index` by example `[n]`."""
 
     count: np.ndarray
     confidence: np.ndarray
@@ -40,7 +40,7 @@ class Calibration(NamedTuple):
     index: np.ndarray
 
 
-def predictive_probs(logits: jax.Array) -> jax.Array:
+def predictive_probs(logits: ArrayLike) -> jax.Array:
     """The predictive distribution: probabilities averaged over chains and draws.
 
     Args:
@@ -63,7 +63,7 @@ def predictive_probs(logits: jax.Array) -> jax.Array:
     return _average(_checked_logits(logits))
 
 
-def entropy_split(logits: jax.Array) -> EntropySplit:
+def entropy_split(logits: ArrayLike) -> EntropySplit:
     """Splits the predictive entropy into aleatoric and epistemic parts.
 
     Args:
@@ -264,8 +264,8 @@ def _log_mean(log_p: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(log_p, axis=(0, 1)) - jnp.log(draws)
 
 
-def _checked_logits(logits: jax.Array) -> jax.Array:
-    logits = jnp.asarray(logits)
+def _checked_logits(given: ArrayLike) -> jax.Array:
+    logits = jnp.asarray(given)
     if logits.ndim != 4 or 0 in logits.shape:
         raise ValueError(
             f"logits has shape {logits.shape}: expected [C, S, n, K], chains, draws, "

@@ -1,6 +1,9 @@
 """How the pictures look: few colours, no boxes, the facts under the title."""
 
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 INK, GREY, PALE = "#22313f", "#7d8994", "#e3e8ec"
 ALEATORIC, EPISTEMIC = "#9db8c9", "#d1603d"
@@ -8,7 +11,7 @@ BLUE = "#1f6f8b"
 CYCLE = ("#9aa5ae", "#d9a441", BLUE, "#7a4f9a", "#4b8b3b")
 
 
-def styled(ax: Any, title: str, note: str) -> Any:
+def styled(ax: "Axes | None", title: str, note: str) -> "Axes":
     """Axes without a box, with the title on the left and the note under it in grey."""
     if ax is None:
         from matplotlib import pyplot

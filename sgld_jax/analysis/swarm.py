@@ -1,9 +1,10 @@
 """Pictures of a swarm: many particles in the plane, still and in motion."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
@@ -49,7 +50,7 @@ def swarm(
     ax = styled(ax, title, note)
     side = np.linspace(-limit, limit, 161, dtype=np.float32)
     grid = np.stack(np.meshgrid(side, side), axis=-1)
-    levels = np.asarray(jax.vmap(jax.vmap(energy))(grid))
+    levels = np.asarray(jax.vmap(jax.vmap(energy))(jnp.asarray(grid)))
     edges = np.unique(np.quantile(levels, np.linspace(0, 1, _LEVELS + 1)))
     land = LinearSegmentedColormap.from_list("land", _LAND[::-1])
     # Drawn smooth, each band would let a seam of the background through.
@@ -77,7 +78,7 @@ def swarm_animation(
     frames: ArrayLike,
     energy: Callable[[jax.Array], jax.Array],
     *,
-    counts: Sequence[int] | None = None,
+    counts: ArrayLike | None = None,
     seconds: float = 5.0,
     ax: "Axes | None" = None,
     **options: Any,
@@ -106,36 +107,45 @@ def swarm_animation(
       ...     path.exists()
       True
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     if ax is None:
         ax = Figure((4.6, 5.0), dpi=100, layout="constrained").add_subplot()
     frames = np.asarray(frames)
     ax = swarm(frames[0], energy, ax=ax, **options)
+    times = None if counts is None else np.asarray(counts)
+    _write_gif(path, _pictures(ax, frames, times), seconds)
+    return ax
+
+
+def _pictures(
+    ax: Any, frames: np.ndarray, counts: np.ndarray | None
+) -> list[np.ndarray]:
+    """The axes' figure with the particles of each frame, bytes `[height, width, 3]`."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
     corner = ax.text(0.02, 0.02, "", transform=ax.transAxes, color=INK, fontsize=9)
     moving = (ax.collections[-1], corner)
     canvas = FigureCanvasAgg(ax.get_figure())
     for artist in moving:
         artist.set_visible(False)
-    canvas.draw()
-    still = canvas.copy_from_bbox(ax.get_figure().bbox)
-    pictures = []
+    canvas.draw()  # the landscape, once: it takes longer than all particles
+    landscape = canvas.copy_from_bbox(ax.get_figure().bbox)
     for artist in moving:
         artist.set_visible(True)
+    pictures = []
     for i, positions in enumerate(frames):
         moving[0].set_offsets(positions)
         corner.set_text("" if counts is None else f"update {counts[i]:,}")
-        canvas.restore_region(still)
+        canvas.restore_region(landscape)
         for artist in moving:
             ax.draw_artist(artist)
         pictures.append(np.array(canvas.buffer_rgba())[..., :3])
-    _write_gif(path, pictures, seconds)
-    return ax
+    return pictures
 
 
 def _write_gif(path: Any, pictures: list[np.ndarray], seconds: float) -> None:
-    """Pictures `[height, width, 3]`, bytes. The last one stays for a while."""
+    """The last picture stays for a while."""
     from PIL import Image
 
     # One palette and no dither, so that frames differ in the particles alone.
@@ -191,5 +201,6 @@ def mode_shares(
     for (name, weights), color in zip(expected.items(), (EPISTEMIC, INK, BLUE)):
         ax.hlines(weights, mode - 0.42, mode + 0.42, color=color, label=name)
     ax.set(xlabel="mode", ylabel="share", xticks=[])
+    ax.margins(y=0.25)  # room for the legend
     ax.legend(frameon=False, fontsize=8)
     return ax
