@@ -21,6 +21,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
+from jax.core import Tracer
 
 PyTree = Any
 
@@ -71,7 +72,7 @@ def as_key(key: Any) -> jax.Array:
     if dtype == jnp.uint32 and np.ndim(key) >= 1:
         return _from_legacy(key)
     if dtype is not None and jnp.issubdtype(dtype, jnp.integer) and np.ndim(key) == 0:
-        if not isinstance(key, jax.core.Tracer):
+        if not isinstance(key, Tracer):
             _checked_seed(int(key))
         return jax.random.key(key)
     raise TypeError(

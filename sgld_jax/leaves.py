@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 PyTree = Any
 
@@ -67,7 +68,7 @@ def matched(setting: PyTree, tree: PyTree, name: str) -> PyTree:
 def check_positive(setting: PyTree, name: str) -> None:
     """Raises `ValueError` unless every number of `setting` is finite and above 0."""
     for path, leaf in paths(setting).items():
-        if leaf is None or isinstance(leaf, jax.core.Tracer):
+        if leaf is None or isinstance(leaf, Tracer):
             continue
         value = np.asarray(leaf, np.float64)
         if not (np.isfinite(value).all() and (value > 0).all()):
@@ -80,7 +81,7 @@ def check_positive(setting: PyTree, name: str) -> None:
 def check_params(params: PyTree) -> None:
     """Raises `TypeError` unless every leaf is real and floating."""
     refused = {
-        path: np.result_type(leaf) if np.isscalar(leaf) else leaf.dtype
+        path: jnp.result_type(leaf)
         for path, leaf in paths(params).items()
         if leaf is not None and not _is_real(leaf)
     }

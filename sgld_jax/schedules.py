@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 
 class Trace(NamedTuple):
@@ -85,7 +86,7 @@ def _known_number(value: Any, name: str) -> float | None:
             f"per coordinate, pass preconditioner=sgld_jax.diagonal(...); for one per "
             f"chain, build the sampler inside jax.vmap."
         )
-    if isinstance(value, jax.core.Tracer):
+    if isinstance(value, Tracer):
         return None
     try:
         return float(value)

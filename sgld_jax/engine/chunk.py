@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.extend
+import jax.extend.core
 import jax.numpy as jnp
 import optax
 
@@ -168,8 +168,7 @@ def _compile_without_constants(function: Callable, *args: PyTree) -> Callable:
     out_tree = jax.tree.structure(out_shape)
 
     def flat(constants: list, leaves: list) -> list:
-        closed = jax.extend.core.ClosedJaxpr(jaxpr.jaxpr, constants)
-        return jax.extend.core.jaxpr_as_fun(closed)(*leaves)
+        return jax.extend.core.jaxpr_as_fun(jaxpr.replace(consts=constants))(*leaves)
 
     constants = [jnp.asarray(c) for c in jaxpr.consts]
     program = jax.jit(flat).lower(constants, jax.tree.leaves(args)).compile()

@@ -1,7 +1,7 @@
 """Sampling: from a potential to draws, and on from where a run stopped."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import jax
 import optax
@@ -131,7 +131,9 @@ def resume(
     return drive(recipe, chain, data, num_samples, 0, thinning, progress)
 
 
-def _recipe(sampler, potential, data, batches, collect) -> Recipe:
+def _recipe(
+    sampler: Any, potential: Any, data: PyTree, batches: Batches, collect: Any
+) -> Recipe:
     if not callable(potential):
         raise TypeError(
             f"potential={potential!r}: expected a function (params, batch) -> scalar."
@@ -143,7 +145,7 @@ def _recipe(sampler, potential, data, batches, collect) -> Recipe:
             f"{num_rows(data)} rows: N/n would be wrong. Build it with "
             f"num_data={num_rows(data)}."
         )
-    return Recipe(sampler, potential, batches, collect or _everything)
+    return Recipe(sampler, cast(Potential, potential), batches, collect or _everything)
 
 
 def _everything(params: PyTree) -> PyTree:

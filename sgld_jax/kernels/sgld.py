@@ -116,6 +116,6 @@ def sgld(
 
         trace = mapped_like(Trace.of(step_size=eps, temperature=T, weight=eps), grads)
         count = optax.safe_increment(count)
-        return updates, SGLDState(count, state.rng_key, metric, trace)
+        return updates, state._replace(count=count, metric=metric, trace=trace)
 
-    return optax.GradientTransformationExtraArgs(init, update)
+    return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore

@@ -28,27 +28,28 @@ class BatchState(NamedTuple):
       offset: rows used of this epoch, int32 `[]`; 0 except for `shuffled`.
     """
 
-    rng_key: jax.Array | None
+    rng_key: Any
     count: jax.Array
     offset: jax.Array
 
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """A scheme that picks `batch_size` rows an update; None stands for all of them."""
+    """A scheme that picks `batch_size` rows an update; None picks all of them."""
 
     batch_size: int | None = None
 
     def init(self, key: jax.Array) -> BatchState:
         """The start of one chain's stream."""
         zero = jnp.zeros([], jnp.int32)
-        return BatchState(key, zero, zero)
+        return BatchState(None if self.batch_size is None else key, zero, zero)
 
     def next(
         self, state: BatchState, num_data: int
     ) -> tuple[jax.Array | None, BatchState]:
         """Row indices `[n]` for this update, None for all rows, and the next state."""
-        raise TypeError(f"{type(self).__name__} does not say how to choose rows.")
+        del num_data
+        return None, state._replace(count=state.count + 1)
 
     def take(self, data: PyTree, indices: jax.Array | None) -> PyTree:
         """The rows of every part of the data."""
@@ -57,22 +58,19 @@ class Batches:
         return jax.tree.map(lambda x: x.at[indices].get(mode="promise_in_bounds"), data)
 
 
-class _FullBatch(Batches):
-    def init(self, key: jax.Array) -> BatchState:
-        return super().init(key)._replace(rng_key=None)
-
-    def next(self, state: BatchState, num_data: int):
-        return None, state._replace(count=state.count + 1)
+@dataclasses.dataclass(frozen=True)
+class _Sized(Batches):
+    batch_size: int = 1
 
 
-class _WithReplacement(Batches):
+class _WithReplacement(_Sized):
     def next(self, state: BatchState, num_data: int):
         key = jax.random.fold_in(state.rng_key, state.count)
         indices = jax.random.randint(key, (self.batch_size,), 0, num_data)
         return indices, state._replace(count=state.count + 1)
 
 
-class _Shuffled(Batches):
+class _Shuffled(_Sized):
     def next(self, state: BatchState, num_data: int):
         position = state.offset + jnp.arange(self.batch_size, dtype=jnp.int32)
         this = jax.random.key_data(jax.random.fold_in(state.rng_key, state.count))
@@ -97,7 +95,7 @@ def full_batch() -> Batches:
       >>> import sgld_jax
       >>> batches = sgld_jax.full_batch()
     """
-    return _FullBatch()
+    return Batches()
 
 
 def with_replacement(batch_size: int) -> Batches:
