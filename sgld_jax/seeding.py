@@ -25,9 +25,9 @@ def seed(state: PyTree, key: Any) -> PyTree:
     `apply_if_finite`. Under `vmap` over states, one key becomes one per chain.
 
     Args:
-      state: an optimizer state; a Flax `TrainState`, whose `opt_state` alone is
-        touched; or an `nnx.Optimizer`, which is changed in place. Slots that hold
-        keys `[C]` are filled with C different keys.
+      state: an optimizer state; a Flax `TrainState`, or a NamedTuple like it with
+        `params`, whose `opt_state` alone is touched; or an `nnx.Optimizer`, which is
+        changed in place. Slots that hold keys `[C]` are filled with C different keys.
       key: a seed, a typed key of shape `[]`, or a legacy key.
 
     Returns:
@@ -44,6 +44,12 @@ def seed(state: PyTree, key: Any) -> PyTree:
       >>> states.rng_key.shape
       (8,)
     """
+    if (
+        hasattr(state, "params")
+        and hasattr(state, "opt_state")
+        and hasattr(state, "_replace")
+    ):
+        return state._replace(opt_state=_fill(state.opt_state, key, state))
     if isinstance(state, (tuple, Mapping)) or not hasattr(state, "opt_state"):
         return _fill(state, key, state)
     if hasattr(state, "replace"):  # a Flax TrainState
@@ -55,6 +61,11 @@ def has_slot(state: PyTree) -> bool:
     """Whether an optimizer state has a key slot, filled or not."""
     leaves = jax.tree.leaves(state, is_leaf=_is_unseeded)
     return any(_is_unseeded(leaf) or is_key(leaf) for leaf in leaves)
+
+
+def slot_structure(state: PyTree) -> Any:
+    """The structure of a state, the same whether its slots are filled or not."""
+    return jax.tree.structure(state, is_leaf=_is_unseeded)
 
 
 def _fill(state: PyTree, key: Any, witnesses: PyTree) -> PyTree:

@@ -205,32 +205,35 @@ def test_python_numbers_and_weak_types_are_starting_points():
 # --- data are arguments --------------------------------------------------------------
 
 
-def test_arrays_a_potential_closes_over_are_no_constants_of_the_program(monkeypatch):
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
+def test_arrays_a_potential_closes_over_are_no_constants_of_the_program(
+    wrap, monkeypatch
+):
     big = jnp.linspace(0.0, 1.0, 50_000)
     texts = []
-    compile_ = jax.stages.Lowered.compile
+    call = chunk.Program.__call__
 
-    def spy(lowered, *args, **kwargs):
+    def spy(program, *args):
+        lowered = program.jitted.lower(program.constants, jax.tree.leaves(args))
         texts.append(lowered.as_text())
-        return compile_(lowered, *args, **kwargs)
+        return call(program, *args)
 
-    monkeypatch.setattr(jax.stages.Lowered, "compile", spy)
-    closing = sgld_jax.from_log_density(
-        lambda x: -0.5 * jnp.sum((x - big.mean()) ** 2) + big[3]
-    )
-    run(2, potential=closing)
+    monkeypatch.setattr(chunk.Program, "__call__", spy)
+    density = wrap(lambda x: -0.5 * jnp.sum((x - big.mean()) ** 2) + big[3])
+    run(2, potential=sgld_jax.from_log_density(density))
+    run(2, potential=wrap(lambda x, batch: jnp.sum((x - big.mean()) ** 2)))
+    run(2, collect=wrap(lambda x: x[0] + big[7]))
     on_data(2, num_chains=3)
-    assert (
-        len(texts) == 2 and max(map(len, texts)) < 200_000
-    )  # 50,000 numbers in hex: 400 kB
+    assert len(texts) >= 4
+    assert max(map(len, texts)) < 200_000  # 50,000 numbers in hex: 400 kB
 
 
 def test_programs_are_kept():
     kwargs = {"num_chains": 7, "thinning": 2}
     run(2, **kwargs)
-    before = chunk._compiled.cache_info()
+    before = chunk._traced.cache_info()
     assert run(300, burn_in=5, **kwargs).report.compile_seconds < 0.2
-    after = chunk._compiled.cache_info()
+    after = chunk._traced.cache_info()
     assert (after.hits - before.hits, after.misses - before.misses) == (1, 0)
 
 
@@ -322,14 +325,43 @@ def test_an_exploding_step_ends_as_a_failure_not_as_an_error():
 
 
 def test_apply_if_finite_keeps_a_chain_going():
-    sampler = optax.apply_if_finite(SAMPLER, max_consecutive_errors=10**6)
+    """It skips the bad updates, so nothing fails, and the draws stay finite."""
+    sampler = optax.apply_if_finite(sgld_jax.sgld(0.3), max_consecutive_errors=10**6)
+    rows = jnp.array([1.0, -1.0, jnp.nan, 0.5, -0.5])  # one bad row
+
+    def potential(theta, row):
+        return 0.5 * jnp.sum((theta - row) ** 2)
+
+    kwargs = {"data": rows, "batches": sgld_jax.with_replacement(1), "thinning": 2}
+    samples = run(300, sampler, potential, lambda key: jnp.zeros(()), **kwargs)
+    assert not samples.report.failures
+    assert np.isfinite(samples.params).all()
+    assert np.isnan(samples.potential).any()  # the updates that were skipped
+    assert run(
+        300, sgld_jax.sgld(0.3), potential, lambda key: jnp.zeros(()), **kwargs
+    ).failed.all()
+
+
+@pytest.mark.parametrize("thinning, burn_in", [(1, 0), (4, 0), (40, 0), (4, 40)])
+def test_a_potential_that_was_not_finite_between_draws_is_found(thinning, burn_in):
+    def potential(x, batch):
+        del batch
+        return 0.5 * x**2 + jax.lax.stop_gradient(jnp.where(x > 1, jnp.inf, 0.0))
+
+    kwargs = {"thinning": thinning, "burn_in": burn_in, "num_chains": 8}
     samples = run(
-        300, sampler, lambda x, _: jnp.sum(x**2) * jnp.where(x[0] > 1, jnp.nan, 0.5)
+        40 // thinning,
+        sgld_jax.sgld(0.3),
+        potential,
+        lambda key: jnp.zeros(()),
+        **kwargs,
     )
-    assert (
-        not samples.report.failures
-        or samples.report.failures[0].leaf == "the potential"
+    every = run(
+        80, sgld_jax.sgld(0.3), potential, lambda key: jnp.zeros(()), num_chains=8
     )
+    made = burn_in + 40
+    expected = {f for f in every.report.failures if f.step < made}
+    assert expected and set(samples.report.failures) == expected
 
 
 # --- after the run -------------------------------------------------------------------
@@ -364,27 +396,79 @@ def test_a_state_whose_chains_share_a_key_is_refused():
         sgld_jax.resume(same, SAMPLER, QUADRATIC, num_samples=2)
 
 
-def test_ctrl_c_keeps_the_draws(monkeypatch):
-    whole = run(3000)
-    advance, calls = drive._advance, []
+@pytest.mark.parametrize("where", ["_advance", "_first"])
+@pytest.mark.parametrize("burn_in", [0, 5000])
+def test_ctrl_c_keeps_the_draws_and_says_how_to_go_on(where, burn_in, monkeypatch):
+    whole = run(3000, burn_in=burn_in)
+    original, calls = getattr(drive, where), []
 
     def interrupted(*args):
         calls.append(args)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return advance(*args)
+        return original(*args)
 
-    monkeypatch.setattr(drive, "_advance", interrupted)
-    samples = run(3000)
-    assert samples.interrupted and 0 < samples.num_samples < 3000
+    monkeypatch.setattr(drive, where, interrupted)
+    samples = run(3000, burn_in=burn_in)
+    assert samples.interrupted and samples.num_samples < 3000
+    assert (samples.num_samples > 0) == (burn_in == 0)
     np.testing.assert_array_equal(
         samples.params, whole.params[:, : samples.num_samples]
     )
-    monkeypatch.setattr(drive, "_advance", advance)
+    assert samples.report.updates == int(samples.final.count[0]) == 2048
+    left, more = max(burn_in - 2048, 0), 3000 - samples.num_samples
+    sentence = f"burn_in={left}, num_samples={more}, thinning=1"
+    assert sentence in str(samples.report)
+    monkeypatch.setattr(drive, where, original)
     rest = sgld_jax.resume(
-        samples.final, SAMPLER, QUADRATIC, num_samples=3000 - samples.num_samples
+        samples.final, SAMPLER, QUADRATIC, burn_in=left, num_samples=more
     )
     assert_equal_bits(samples.concatenate(rest).params, whole.params)
+
+
+def test_resume_refuses_another_sampler_and_other_batches():
+    chain = on_data(2).final
+    kwargs = {"num_samples": 2, "data": DATA}
+    shuffled = SCHEMES["shuffled"]
+    with pytest.raises(ValueError, match="pass the scheme they were started with"):
+        sgld_jax.resume(chain, sgld_jax.sgld(1e-3), MEAN, **kwargs)
+    with pytest.raises(ValueError, match="Pass the sampler they were started with"):
+        sgld_jax.resume(chain, optax.adam(1e-3), MEAN, batches=shuffled, **kwargs)
+    seeded = sgld_jax.sgld(
+        1e-3, key=0
+    )  # a filled slot or an empty one: the same sampler
+    sgld_jax.resume(chain, seeded, MEAN, batches=shuffled, **kwargs)
+
+
+def test_step_makes_the_checks_that_sample_makes():
+    sampler = sgld_jax.sgld(1e-3)
+    chain = sgld_jax.start(
+        0, sampler, normal, num_chains=2, data=DATA, batches=SCHEMES["shuffled"]
+    )
+    numpy_data = jax.tree.map(np.asarray, DATA)
+    sgld_jax.step(chain, sampler, MEAN, data=numpy_data, batches=SCHEMES["shuffled"])
+    fewer = jax.tree.map(lambda x: x[:10], DATA)
+    for data, words in [
+        (fewer, "num_data=20, but data has 10 rows"),
+        (None, "no data"),
+    ]:
+        with pytest.raises(ValueError, match=words):
+            sgld_jax.step(chain, sampler, MEAN, data=data, batches=SCHEMES["shuffled"])
+    few = jax.tree.map(lambda x: x[:3], DATA)
+    with pytest.raises(ValueError, match="batch_size=6 is more than the 3 rows"):
+        sgld_jax.step(chain, sampler, MEAN, data=few, batches=SCHEMES["shuffled"])
+    with pytest.raises(ValueError, match="there are no data"):
+        run(2, sampler, MEAN)
+
+
+def test_potentials_that_cannot_be_hashed_run_all_the_same():
+    class Callable_:
+        __hash__ = None
+
+        def __call__(self, x, batch):
+            return 0.5 * jnp.sum(x**2)
+
+    assert run(2, potential=Callable_()).params.shape == (4, 2, 2)
 
 
 def test_progress_shows_updates_and_failures(capsys, monkeypatch):

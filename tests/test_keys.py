@@ -11,7 +11,9 @@ import optax
 import pytest
 
 import sgld_jax
+from sgld_jax import keys as keys_module
 from sgld_jax.keys import as_key, chain_keys, step_key
+from tests.law import mutated
 
 PARAMS = {"w": jnp.zeros((3, 2)), "b": jnp.zeros(2)}
 
@@ -155,19 +157,34 @@ def test_noise_of_a_step_is_a_function_of_key_and_count_alone():
     jax.tree.map(np.testing.assert_array_equal, updates, noise(sampler, skipped))
 
 
-def test_levels_do_not_meet():
-    """A lone chain's keys of its steps are not the base keys of chains in a batch."""
-    sampler = sgld_jax.sgld(0.1, key=0)
-    lone = sampler.init(PARAMS).rng_key
-    steps = jnp.stack([step_key(lone, t, {}) for t in range(64)])
-    chains = jax.vmap(sampler.init)(stack(64)).rng_key
+def levels_meet(chain_keys):
+    """Whether a lone chain's key of some step is the base key of a chain in a batch."""
+    lone = sgld_jax.sgld(0.1, key=0).init(PARAMS).rng_key
+    steps = jnp.stack([step_key(lone, t, {}) for t in range(16)])
+    chains = chain_keys(lone, 16)
     of_chains = jax.vmap(lambda k: jnp.stack([step_key(k, t, {}) for t in range(4)]))(
         chains
     )
-    everything = np.concatenate(
-        [bits(lone), bits(steps), bits(chains), bits(of_chains)]
+    everything = np.concatenate([bits(k) for k in (lone, steps, chains, of_chains)])
+    return len(np.unique(everything, axis=0)) < len(everything)
+
+
+def test_levels_do_not_meet():
+    assert not levels_meet(chain_keys)
+
+
+def test_levels_that_meet_are_seen():
+    mutant = mutated(
+        keys_module, "base = jax.random.fold_in(key, _CHAIN)", "base = key"
     )
-    assert len(np.unique(everything, axis=0)) == len(everything)
+    assert levels_meet(mutant.chain_keys)
+
+
+def test_an_init_that_maps_no_parameter_is_out_of_sight_and_seed_cures_it():
+    init = sgld_jax.sgld(0.1, key=0).init
+    states = jax.vmap(lambda i: init(PARAMS))(jnp.arange(4))
+    assert distinct(states.rng_key) == 1
+    assert distinct(sgld_jax.seed(states, 0).rng_key) == 4
 
 
 # --- chains are independent by construction ------------------------------------------

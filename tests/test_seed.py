@@ -3,6 +3,8 @@
 In Flax: `test_seed_flax.py`.
 """
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -188,3 +190,15 @@ def test_a_known_limit_one_state_broadcast_into_two_vmaps():
     assert len(np.unique(again)) == 3
     mended, _ = jax.vmap(tx.update)(zero, jax.vmap(lambda s: seed(s, 0))(states))
     assert len(np.unique(mended)) == 12
+
+
+def test_a_train_state_of_ones_own_keeps_its_other_keys():
+    class TrainState(NamedTuple):
+        params: object
+        opt_state: object
+        dropout_key: object
+
+    state = TrainState(PARAMS, sgld_jax.sgld(0.1).init(PARAMS), jax.random.key(7))
+    filled = sgld_jax.seed(state, 0)
+    assert filled.dropout_key is state.dropout_key
+    assert bits(filled.opt_state).shape == (1, 2)

@@ -72,7 +72,7 @@ def test_the_signatures_of_the_engine():
         "thinning collect progress".split(),
         "start": "key sampler init num_chains data batches".split(),
         "step": "chain sampler potential data batches".split(),
-        "resume": "chain sampler potential num_samples data batches thinning collect "
+        "resume": "chain sampler potential num_samples data batches burn_in thinning collect "
         "progress".split(),
         "seed": ["state", "key"],
         "stacked": ["params"],

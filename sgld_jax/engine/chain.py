@@ -15,7 +15,7 @@ from sgld_jax.keys import (
     is_key,
 )
 from sgld_jax.leaves import paths
-from sgld_jax.seeding import has_slot, seed
+from sgld_jax.seeding import has_slot, seed, slot_structure
 from sgld_jax.target.data import (
     Batches,
     BatchState,
@@ -23,7 +23,7 @@ from sgld_jax.target.data import (
     full_batch,
     num_rows,
 )
-from sgld_jax.target.potential import Potential
+from sgld_jax.target.potential import Potential, check_num_data
 
 PyTree = Any
 
@@ -175,6 +175,8 @@ def step(
       >>> chain.count
       Array([3, 3, 3, 3], dtype=int32)
     """
+    check_batches(batches, data)
+    check_num_data(potential, data)
     num_data = 0 if data is None else num_rows(data)
 
     def one(chain: Chain) -> tuple[Chain, jax.Array]:
@@ -213,6 +215,24 @@ def check_count(name: str, value: Any, least: int) -> None:
         raise TypeError(f"{name}={value!r}: expected a whole number.")
     if value < least:
         raise ValueError(f"{name}={value}: expected at least {least}.")
+
+
+def check_belongs(chain: Chain, sampler: Any, batches: Batches) -> None:
+    """Raises `ValueError` for a chain that another sampler or batch scheme made."""
+    has_stream = chain.batches.rng_key is not None
+    if has_stream != (batches.batch_size is not None):
+        given = "batches of rows" if has_stream else "full batches"
+        raise ValueError(
+            f"These chains were started with {given}, but batches={batches!r}: pass "
+            f"the scheme they were started with."
+        )
+    expected = jax.eval_shape(jax.vmap(sampler.init), chain.params)
+    have, want = slot_structure(chain.state), slot_structure(expected)
+    if have != want:
+        raise ValueError(
+            f"The state of these chains is not one of this sampler: it is {have}, "
+            f"expected {want}. Pass the sampler they were started with."
+        )
 
 
 def check_distinct_keys(chain: Chain) -> None:

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.extend.core
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from sgld_jax.engine.chain import Chain, Failure, pick, step
@@ -61,71 +62,102 @@ def compile_chunk(
     """
     leaves, treedef = jax.tree.flatten((chain, data))
     shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
-    x64 = jax.config.jax_enable_x64  # part of the meaning of a program
-    return _compiled(recipe, treedef, shapes, num_draws, checked, x64)
+    # These change what a program means; devices and layouts are jit's to watch.
+    settings = (jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision)
+    program = _traced(recipe, treedef, shapes, num_draws, checked, settings)
+    nothing = np.zeros(num_draws, np.int32)
+    jax.block_until_ready(program(chain, data, nothing)[2])  # compiles, makes no draw
+    return program
 
 
 @functools.lru_cache(maxsize=32)
-def _compiled(
-    recipe: Recipe, treedef: Any, shapes: tuple, num_draws: int, checked: bool, x64
-):
-    del x64
+def _traced(
+    recipe: Recipe,
+    treedef: Any,
+    shapes: tuple,
+    num_draws: int,
+    checked: bool,
+    settings: tuple,
+) -> "Program":
+    del settings
     chain, data = treedef.unflatten(shapes)
     updates = jax.ShapeDtypeStruct((num_draws,), jnp.int32)
     run = functools.partial(_run, recipe, _checked_step if checked else _plain_step)
-    return _compile_without_constants(run, chain, data, updates)
+    return Program(run, chain, data, updates)
+
+
+class _Moving(NamedTuple):
+    """Chains between two draws.
+
+    Attributes:
+      chain: after the last update.
+      value: U as that update saw it, `[C]`.
+      sane: whether U has been finite at every update of this chunk, bool `[C]`.
+    """
+
+    chain: Chain
+    value: jax.Array
+    sane: jax.Array
 
 
 def _run(
     recipe: Recipe, advance: Callable, chain: Chain, data: PyTree, updates: jax.Array
 ):
     one_update = functools.partial(advance, recipe, data)
-    value_shape = jax.eval_shape(one_update, (chain, None))[1]
-    unseen = jnp.zeros(value_shape.shape, value_shape.dtype)
+    value = jax.eval_shape(lambda c: _update(recipe, data, c)[1], chain)
+    unseen = jnp.zeros(value.shape, value.dtype)
 
-    def make(chain: Chain, n: jax.Array) -> tuple[Chain, Draw]:
-        chain, value = jax.lax.fori_loop(
-            0, n, lambda _, c: one_update(c), (chain, unseen)
-        )
-        return chain, _record(recipe, chain, value)
+    def make(chain: Chain, sane: jax.Array, n: jax.Array):
+        start = _Moving(chain, unseen, sane)
+        end = jax.lax.fori_loop(0, n, lambda _, moving: one_update(moving), start)
+        return (end.chain, end.sane), _record(recipe, end.chain, end.value)
 
-    blank = jax.eval_shape(make, chain, updates[0])[1]
+    sane = jnp.ones(value.shape, bool)
+    blank = jax.eval_shape(make, chain, sane, updates[0])[1]
 
-    def skip(chain: Chain, n: jax.Array) -> tuple[Chain, Draw]:
+    def skip(chain: Chain, sane: jax.Array, n: jax.Array):
         del n
-        return chain, jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), blank)
+        nothing = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), blank)
+        return (chain, sane), nothing
 
-    def draw(chain: Chain, n: jax.Array) -> tuple[Chain, Draw]:
-        return jax.lax.cond(n > 0, make, skip, chain, n)
+    def draw(carry: tuple, n: jax.Array) -> tuple[tuple, Draw]:
+        return jax.lax.cond(n > 0, make, skip, *carry, n)
 
-    chain, draws = jax.lax.scan(draw, chain, updates)
-    finite = _finite(chain.params) & jnp.all(jnp.isfinite(draws.potential), axis=0)
-    return chain, draws, finite
+    (chain, sane), draws = jax.lax.scan(draw, (chain, sane), updates)
+    return chain, draws, sane & _finite(chain.params)
 
 
-def _plain_step(recipe: Recipe, data: PyTree, carry: tuple) -> tuple[Chain, jax.Array]:
-    chain, _ = carry
+def _update(recipe: Recipe, data: PyTree, chain: Chain) -> tuple[Chain, jax.Array]:
     return step(
         chain, recipe.sampler, recipe.potential, data=data, batches=recipe.batches
     )
 
 
-def _checked_step(
-    recipe: Recipe, data: PyTree, carry: tuple
-) -> tuple[Chain, jax.Array]:
-    old, old_value = carry
-    new, value = _plain_step(recipe, data, carry)
-    old_value = jnp.zeros_like(value) if old_value is None else old_value
-    bad = [~_finite(leaf) for leaf in jax.tree.leaves(new.params)] + [
-        ~jnp.isfinite(value)
-    ]
-    failing = functools.reduce(jnp.logical_or, bad) & (old.failure.step < 0)
+def _plain_step(recipe: Recipe, data: PyTree, old: _Moving) -> _Moving:
+    chain, value = _update(recipe, data, old.chain)
+    return _Moving(chain, value, old.sane & jnp.isfinite(value))
+
+
+def _checked_step(recipe: Recipe, data: PyTree, old: _Moving) -> _Moving:
+    """An update that a chain does not make if it would leave the finite numbers.
+
+    A potential that is not finite fails a chain that moves by it; a transformation
+    that skips such an update, `optax.apply_if_finite`, keeps its chain going.
+    """
+    new, value = _update(recipe, data, old.chain)
+    before, after = jax.tree.leaves(old.chain.params), jax.tree.leaves(new.params)
+    moved = ~functools.reduce(jnp.logical_and, map(_equal, before, after))
+    bad = [~_finite(leaf) for leaf in after] + [~jnp.isfinite(value) & moved]
+    failing = functools.reduce(jnp.logical_or, bad) & (old.chain.failure.step < 0)
     leaf = jnp.argmax(jnp.stack(bad), axis=0).astype(jnp.int32)
-    failure = pick(failing, Failure(old.count, leaf), old.failure)
+    failure = pick(failing, Failure(old.chain.count, leaf), old.chain.failure)
     alive = failure.step < 0
-    return pick(alive, new, old)._replace(failure=failure), pick(
-        alive, value, old_value
-    )
+    chain = pick(alive, new, old.chain)._replace(failure=failure)
+    return _Moving(chain, pick(alive, value, old.value), old.sane)
+
+
+def _equal(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.all(a == b, axis=tuple(range(1, a.ndim)))
 
 
 def _record(recipe: Recipe, chain: Chain, value: jax.Array) -> Draw:
@@ -158,22 +190,26 @@ def _finite(tree: PyTree) -> jax.Array:
     return functools.reduce(jnp.logical_and, flags)
 
 
-def _compile_without_constants(function: Callable, *args: PyTree) -> Callable:
-    """Compiles `function`, with the arrays it closes over as arguments.
+class Program:
+    """A compiled function, with the arrays it closes over as arguments.
 
     A potential may close over its data. As constants they would be compiled in:
     slowly, twice in memory, and once more for every new data set.
     """
-    jaxpr, out_shape = jax.make_jaxpr(function, return_shape=True)(*args)
-    out_tree = jax.tree.structure(out_shape)
 
-    def flat(constants: list, leaves: list) -> list:
-        return jax.extend.core.jaxpr_as_fun(jaxpr.replace(consts=constants))(*leaves)
+    def __init__(self, function: Callable, *args: PyTree):
+        jaxpr, out_shape = jax.make_jaxpr(function, return_shape=True)(*args)
+        self._out_tree = jax.tree.structure(out_shape)
+        self.constants = [jnp.asarray(c) for c in jaxpr.consts]
 
-    constants = [jnp.asarray(c) for c in jaxpr.consts]
-    program = jax.jit(flat).lower(constants, jax.tree.leaves(args)).compile()
+        def flat(constants: list, leaves: list) -> list:
+            closed = jaxpr.replace(consts=constants)
+            return jax.extend.core.jaxpr_as_fun(closed)(*leaves)
 
-    def call(*args: PyTree) -> PyTree:
-        return out_tree.unflatten(program(constants, jax.tree.leaves(args)))
+        self.jitted = jax.jit(flat)
 
-    return call
+    def __call__(self, *args: PyTree) -> PyTree:
+        """The outputs of the function."""
+        return self._out_tree.unflatten(
+            self.jitted(self.constants, jax.tree.leaves(args))
+        )

@@ -39,31 +39,37 @@ def drive(
     compile_seconds = time.perf_counter() - began
     bar = Progress(burn_in + num_samples * thinning, progress)
     kept: list[Draw] = []
-    done, interrupted = 0, False
+    done, interrupted = 0, ""
     began = time.perf_counter()
     try:
         for updates, num_kept in _chunks(num_samples, burn_in, thinning, length):
-            chain, draws = _advance(program, recipe, chain, data, updates)
-            done += int(updates.sum())
-            kept.append(_first(num_kept, draws))
+            end, draws = _advance(program, recipe, chain, data, updates)
+            block = _first(num_kept, draws)
+            # Nothing slow from here on: draws and chain must not be torn apart.
+            kept.append(block)
+            chain, done = end, done + int(updates.sum())
             bar.advance(int(updates.sum()), *_pulse(chain, draws, updates))
     except KeyboardInterrupt:
         if not kept:
             raise
-        interrupted = True
+        interrupted = _how_to_go_on(done, num_samples, burn_in, thinning)
     finally:
         bar.close()
     seconds = time.perf_counter() - began
-    report = RunReport(done, seconds, compile_seconds, failures_of(chain))
+    report = RunReport(done, seconds, compile_seconds, failures_of(chain), interrupted)
     joined = jax.tree.map(lambda *x: np.moveaxis(np.concatenate(x), 0, 1), *kept)
     return Samples(
-        joined.params,
-        joined.potential,
-        joined.weight,
-        joined.count,
-        chain,
-        report,
-        interrupted,
+        joined.params, joined.potential, joined.weight, joined.count, chain, report
+    )
+
+
+def _how_to_go_on(done: int, num_samples: int, burn_in: int, thinning: int) -> str:
+    left = max(burn_in - done, 0)
+    drawn = max(done - burn_in, 0) // thinning
+    return (
+        f"Interrupted after {done} updates with {drawn} of {num_samples} draws. Go on "
+        f"with sgld_jax.resume(samples.final, ..., burn_in={left}, "
+        f"num_samples={num_samples - drawn}, thinning={thinning})."
     )
 
 
@@ -99,15 +105,17 @@ def _advance(
     """
     end, draws, finite = program(chain, data, updates)
     frozen = np.asarray(chain.failure.step) >= 0
-    failing = ~np.asarray(finite) & ~frozen
-    if failing.any():
+    suspect = ~np.asarray(finite) & ~frozen
+    if suspect.any():
         replay = compile_chunk(recipe, chain, data, len(updates), checked=True)
         safe_end, safe_draws, _ = replay(chain, data, updates)
+        failing = np.asarray(safe_end.failure.step) >= 0
     elif frozen.any():
         safe_end, safe_draws = chain, _held(recipe, chain, len(updates))
+        failing = frozen
     else:
         return end, jax.tree.map(np.asarray, draws)
-    chosen = jnp.asarray(failing | frozen)
+    chosen = jnp.asarray(failing & (suspect | frozen))
     draws = jax.vmap(pick, (None, 0, 0))(chosen, safe_draws, draws)
     return pick(chosen, safe_end, end), jax.tree.map(np.asarray, draws)
 

@@ -1,7 +1,8 @@
 """Sampling: from a potential to draws, and on from where a run stopped."""
 
+import functools
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import jax
 import optax
@@ -9,6 +10,7 @@ import optax
 from sgld_jax.engine.chain import (
     Chain,
     Stacked,
+    check_belongs,
     check_count,
     check_distinct_keys,
     check_sampler,
@@ -17,8 +19,8 @@ from sgld_jax.engine.chain import (
 from sgld_jax.engine.chunk import Recipe
 from sgld_jax.engine.drive import drive
 from sgld_jax.engine.samples import Samples
-from sgld_jax.target.data import Batches, check_batches, full_batch, num_rows
-from sgld_jax.target.potential import Potential
+from sgld_jax.target.data import Batches, check_batches, full_batch
+from sgld_jax.target.potential import Potential, check_num_data, unjitted
 
 PyTree = Any
 
@@ -91,6 +93,7 @@ def resume(
     num_samples: int,
     data: PyTree = None,
     batches: Batches = full_batch(),
+    burn_in: int = 0,
     thinning: int = 1,
     collect: Callable[[PyTree], PyTree] | None = None,
     progress: bool = False,
@@ -107,12 +110,14 @@ def resume(
       num_samples: draws to make now.
       data: as in the run before.
       batches: as in the run before.
+      burn_in: updates before the first draw's own, if some are still to do.
       thinning: updates per draw.
       collect: what to keep of a position; everything if None.
       progress: whether to show a bar.
 
     Raises:
-      ValueError: if two chains share a key, and as `sample` does.
+      ValueError: if two chains share a key, if the sampler or the batch scheme is not
+        that of the chain, and as `sample` does.
 
     Example:
       >>> import jax, jax.numpy as jnp, sgld_jax
@@ -126,9 +131,11 @@ def resume(
     """
     check_sampler(sampler)
     check_batches(batches, data)
+    check_belongs(chain, sampler, batches)
     check_distinct_keys(chain)
+    check_count("burn_in", burn_in, 0)
     recipe = _recipe(sampler, potential, data, batches, collect)
-    return drive(recipe, chain, data, num_samples, 0, thinning, progress)
+    return drive(recipe, chain, data, num_samples, burn_in, thinning, progress)
 
 
 def _recipe(
@@ -138,14 +145,18 @@ def _recipe(
         raise TypeError(
             f"potential={potential!r}: expected a function (params, batch) -> scalar."
         )
-    num_data = getattr(potential, "num_data", None)
-    if num_data is not None and data is not None and num_data != num_rows(data):
-        raise ValueError(
-            f"The potential was built with num_data={num_data}, but data has "
-            f"{num_rows(data)} rows: N/n would be wrong. Build it with "
-            f"num_data={num_rows(data)}."
-        )
-    return Recipe(sampler, cast(Potential, potential), batches, collect or _everything)
+    check_num_data(potential, data)
+    collect = unjitted(collect or _everything)
+    return Recipe(sampler, _hashable(potential), batches, _hashable(collect))
+
+
+def _hashable(function: Callable) -> Any:
+    """The function, known by identity if it cannot be hashed: programs go by it."""
+    try:
+        hash(function)
+    except TypeError:
+        return functools.partial(function)
+    return unjitted(function)
 
 
 def _everything(params: PyTree) -> PyTree:

@@ -28,12 +28,14 @@ class RunReport(NamedTuple):
       seconds: wall time, without compilation.
       compile_seconds: time to trace and compile; near 0 if a program was kept.
       failures: the chains that have gone non-finite so far.
+      interrupted: how to go on after Ctrl-C; empty if the run was finished.
     """
 
     updates: int
     seconds: float
     compile_seconds: float
     failures: tuple[ChainFailure, ...]
+    interrupted: str = ""
 
     def __str__(self) -> str:
         lines = [f"{self.updates} updates in {self.seconds:.3g} s"]
@@ -43,7 +45,7 @@ class RunReport(NamedTuple):
                 f"stays at its last finite position; usual causes: a step size too "
                 f"large, log(0) or 0/0 in the potential, NaN in the data"
             )
-        return "\n".join(lines)
+        return "\n".join(lines + [self.interrupted] * bool(self.interrupted))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +63,6 @@ class Samples:
       counts: updates made when the draw was taken, `[C, S]`.
       final: the whole `Chain` after the last draw, for `resume`.
       report: what happened.
-      interrupted: whether Ctrl-C ended the run early.
     """
 
     params: PyTree
@@ -70,7 +71,11 @@ class Samples:
     counts: np.ndarray
     final: Chain
     report: RunReport
-    interrupted: bool = False
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether Ctrl-C ended the run early; the report says how to go on."""
+        return bool(self.report.interrupted)
 
     @property
     def num_chains(self) -> int:
@@ -143,8 +148,8 @@ class Samples:
                 mine.seconds + other.seconds,
                 mine.compile_seconds + other.compile_seconds,
                 other.failures,
+                other.interrupted,
             ),
-            later.interrupted,
         )
 
 

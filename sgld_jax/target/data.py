@@ -55,7 +55,9 @@ class Batches:
         """The rows of every part of the data."""
         if indices is None:
             return data
-        return jax.tree.map(lambda x: x.at[indices].get(mode="promise_in_bounds"), data)
+        return jax.tree.map(
+            lambda x: jnp.asarray(x).at[indices].get(mode="promise_in_bounds"), data
+        )
 
 
 @dataclasses.dataclass(frozen=True)

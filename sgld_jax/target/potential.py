@@ -81,7 +81,7 @@ def minibatch_potential(
         raise TypeError(f"num_data={num_data!r}: expected the number of examples, N.")
     if num_data < 1:
         raise ValueError(f"num_data={num_data}: expected at least 1 example.")
-    return _Minibatch(log_prior, log_likelihood, int(num_data))
+    return _Minibatch(unjitted(log_prior), unjitted(log_likelihood), int(num_data))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ def from_log_density(log_density: Callable[[PyTree], jax.Array]) -> Potential:
       >>> float(potential(jnp.array([3.0, 4.0])))
       12.5
     """
-    return _Density(log_density)
+    return _Density(unjitted(log_density))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -117,7 +117,8 @@ class _Gaussian:
 
     def __call__(self, params: PyTree) -> jax.Array:
         scale = matched(self.scale, params, "gaussian_prior(scale)")
-        leaves = list(zip(jax.tree.leaves(params), jax.tree.leaves(scale)))
+        values = (jnp.asarray(x) for x in jax.tree.leaves(params))
+        leaves = list(zip(values, jax.tree.leaves(scale)))
         dtypes = [wide_dtype(x) for x, _ in leaves]
         widest = jnp.float64 if jnp.float64 in dtypes else jnp.float32
         squares = (
@@ -149,6 +150,34 @@ def gaussian_prior(scale: PyTree) -> Callable[[PyTree], jax.Array]:
     """
     check_positive(scale, "gaussian_prior(scale)")
     return _Gaussian(scale)
+
+
+def unjitted(function: Callable) -> Callable:
+    """The function inside a `jax.jit`, else the function.
+
+    What a jitted function closes over is a constant of the program it is part of;
+    what a plain one closes over becomes an argument.
+    """
+    is_jitted = hasattr(function, "lower") and hasattr(function, "__wrapped__")
+    return function.__wrapped__ if is_jitted else function
+
+
+def check_num_data(potential: Any, data: PyTree) -> None:
+    """Raises `ValueError` where the N of a potential is not that of the data."""
+    num_data = getattr(potential, "num_data", None)
+    if num_data is None:
+        return
+    if data is None:
+        raise ValueError(
+            f"The potential was built for num_data={num_data} examples, but there are "
+            f"no data. Pass data=..., arrays with {num_data} rows."
+        )
+    if num_data != num_rows(data):
+        raise ValueError(
+            f"The potential was built with num_data={num_data}, but data has "
+            f"{num_rows(data)} rows: N/n would be wrong. Build it with "
+            f"num_data={num_rows(data)}."
+        )
 
 
 def _scalar(value: Any, what: str) -> jax.Array:
