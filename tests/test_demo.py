@@ -74,7 +74,9 @@ def gains(quick):
 
 def rows_of(text):
     """Numbers of the printed table, by method."""
-    pattern = r"^(MAP|ensemble|SGLD)((?: +\d+\.\d+){6})$"
+    pattern = (
+        r"^(MAP|ensemble|SGLD)((?: +\d+\.\d+){6}) +(?:–|\d+\.\d+) +[\d,]+(?:\.\d+)?$"
+    )
     return {
         name: [float(x) for x in numbers.split()]
         for name, numbers in re.findall(pattern, text, re.MULTILINE)
@@ -96,6 +98,17 @@ def test_the_swarm_is_an_animation_under_two_megabytes(quick):
     assert path.stat().st_size < 2_000_000
     with Image.open(path) as gif:
         assert gif.n_frames == len(quick.results.swarm.counts) > 30
+
+
+def test_the_table_ends_with_r_hat_and_speed(quick):
+    rows = report.table(quick.results)
+    assert [list(row)[6:] for row in rows.values()] == [["R-hat of f", "steps/s"]] * 3
+    assert np.isnan(rows["MAP"]["R-hat of f"])
+    median = np.median(quick.results.rhats["predictions"])
+    assert rows["SGLD"]["R-hat of f"] == pytest.approx(median)
+    run = quick.results.samples.report
+    assert rows["SGLD"]["steps/s"] == pytest.approx(run.updates / run.seconds)
+    assert "R-hat of f        steps/s" in quick.out
 
 
 def test_the_printed_table_follows_from_the_draws_on_disk(quick):

@@ -16,6 +16,7 @@ from sgld_jax.analysis.predictive import (
     expected_calibration_error,
     nll,
 )
+from sgld_jax.demo import tables
 from sgld_jax.demo.experiment import (
     BATCH_SIZE,
     STEP_SIZE,
@@ -26,7 +27,6 @@ from sgld_jax.demo.experiment import (
 from sgld_jax.demo.model import HIDDEN, NUM_KNOWN, NUM_TRAIN
 from sgld_jax.demo.pictures import CAVEAT
 
-HIGHER_IS_BETTER = ("accuracy", "OOD AUROC")
 RHAT_LIMIT = 1.01
 _REPLICATES = 200  # of the bootstrap, for standard errors to 5 %
 
@@ -61,13 +61,22 @@ def scores(
 
 
 def table(results: Results) -> dict[str, dict[str, float]]:
-    """Scores by method, on the test images, and for AUROC on the unseen ones too."""
+    """Scores by method, on the test images, and for AUROC on the unseen ones too.
+
+    Then the median R-hat of predictions, NaN without chains, and the updates of all
+    nets or chains in a second, compilation left out.
+    """
     labels = results.digits.test_labels
     n = len(labels)
-    return {
-        name: scores(p.probs[:n], labels, p.entropy[:n], p.entropy[n:])
-        for name, p in results.predictions.items()
-    }
+    rows = {}
+    for name, p in results.predictions.items():
+        run = results.samples if name == "SGLD" else results.training
+        rhats = results.rhats["predictions"] if name == "SGLD" else np.nan
+        rows[name] = scores(p.probs[:n], labels, p.entropy[:n], p.entropy[n:]) | {
+            "R-hat of f": float(np.median(rhats)),
+            "steps/s": run.report.updates / run.report.seconds,
+        }
+    return rows
 
 
 def against_ensemble(results: Results) -> dict[str, tuple[float, float]]:
@@ -87,7 +96,7 @@ def against_ensemble(results: Results) -> dict[str, tuple[float, float]]:
 
         ours = of(results.predictions["SGLD"])
         theirs = of(results.predictions["ensemble"])
-        signs = {key: 1 if key in HIGHER_IS_BETTER else -1 for key in ours}
+        signs = {key: 1 if key in tables.HIGHER_IS_BETTER else -1 for key in ours}
         return np.array([signs[key] * (ours[key] - theirs[key]) for key in ours])
 
     gain = gains(np.arange(n), n + np.arange(m))
@@ -192,7 +201,7 @@ def note(results: Results) -> str:
 def summary(results: Results) -> list[str]:
     """What is printed: the table, and a sentence for each thing to know."""
     return [
-        _plain(table(results)),
+        tables.plain(table(results)),
         verdict(against_ensemble(results)),
         prior_caveat(results),
         budgets(results),
@@ -225,7 +234,7 @@ def write_report(
 
 Made by `{command}` in {seconds:.0f} s.
 
-{_markdown_table(table(results))}
+{tables.markdown(table(results))}
 
 {verdict_}
 
@@ -273,22 +282,6 @@ of distribution: predictive entropy. ECE: 15 bins of equal mass. Seed {s.seed}.
 {versions().replace(chr(10), "<br>")}
 """
     (folder / "report.md").write_text(text, encoding="utf-8")
-
-
-def _markdown_table(rows: dict[str, dict[str, float]]) -> str:
-    names = list(next(iter(rows.values())))
-    heads = [f"{k} {'↑' if k in HIGHER_IS_BETTER else '↓'}" for k in names]
-    lines = [["", *heads], ["---", *["---:"] * len(names)]]
-    lines += [[k, *(f"{x:.4f}" for x in row.values())] for k, row in rows.items()]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
-
-
-def _plain(rows: dict[str, dict[str, float]]) -> str:
-    names = list(next(iter(rows.values())))
-    lines = ["".join([f"{'':10}", *(f"{name:>15}" for name in names)])]
-    for method, row in rows.items():
-        lines.append("".join([f"{method:10}", *(f"{x:15.4f}" for x in row.values())]))
-    return "\n".join(lines)
 
 
 def _listed(names: list[str]) -> str:
