@@ -63,7 +63,8 @@ def compile_chunk(
     leaves, treedef = jax.tree.flatten((chain, data))
     shapes = tuple(jax.ShapeDtypeStruct(x.shape, x.dtype) for x in leaves)
     # These change what a program means; devices and layouts are jit's to watch.
-    settings = (jax.config.jax_enable_x64, jax.config.jax_default_matmul_precision)
+    config: Any = jax.config
+    settings = (config.jax_enable_x64, config.jax_default_matmul_precision)
     program = _traced(recipe, treedef, shapes, num_draws, checked, settings)
     nothing = np.zeros(num_draws, np.int32)
     jax.block_until_ready(program(chain, data, nothing)[2])  # compiles, makes no draw
