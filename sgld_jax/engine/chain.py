@@ -194,7 +194,10 @@ def step(
 def pick(chosen: jax.Array, new: PyTree, old: PyTree) -> PyTree:
     """Chains of `new` where `chosen` `[C]`, of `old` elsewhere; leaves `[C, ...]`."""
 
-    def leaf(n, o):
+    def leaf(n: jax.Array, o: jax.Array) -> jax.Array:
+        if is_key(n):  # selecting keys would count as using them
+            data = leaf(jax.random.key_data(n), jax.random.key_data(o))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(n))
         return jnp.where(chosen.reshape(chosen.shape + (1,) * (n.ndim - 1)), n, o)
 
     return jax.tree.map(leaf, new, old)
