@@ -80,11 +80,8 @@ def check_positive(setting: PyTree, name: str) -> None:
 
 def check_params(params: PyTree) -> None:
     """Raises `TypeError` unless every leaf is real and floating."""
-    refused = {
-        path: jnp.result_type(leaf)
-        for path, leaf in paths(params).items()
-        if leaf is not None and not _is_real(leaf)
-    }
+    dtypes = {p: jnp.result_type(x) for p, x in paths(params).items() if x is not None}
+    refused = {p: d for p, d in dtypes.items() if not jnp.issubdtype(d, jnp.floating)}
     if not refused:
         return
     listed = ", ".join(f"{path} ({dtype})" for path, dtype in refused.items())
@@ -125,10 +122,3 @@ def check_grads(grads: PyTree, params: PyTree | None) -> None:
                 f"The gradient of {path} has shape {np.shape(g)}, the parameter has "
                 f"{np.shape(p)}. Take the gradient of a scalar potential at params."
             )
-
-
-def _is_real(leaf: Any) -> bool:
-    dtype = getattr(leaf, "dtype", None)
-    return jnp.issubdtype(
-        np.result_type(leaf) if dtype is None else dtype, jnp.floating
-    )

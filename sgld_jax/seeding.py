@@ -44,16 +44,11 @@ def seed(state: PyTree, key: Any) -> PyTree:
       >>> states.rng_key.shape
       (8,)
     """
-    if (
-        hasattr(state, "params")
-        and hasattr(state, "opt_state")
-        and hasattr(state, "_replace")
-    ):
-        return state._replace(opt_state=_fill(state.opt_state, key, state))
+    if hasattr(state, "opt_state") and hasattr(state, "params"):  # a train state
+        replace = state._replace if isinstance(state, tuple) else state.replace
+        return replace(opt_state=_fill(state.opt_state, key, state))
     if isinstance(state, (tuple, Mapping)) or not hasattr(state, "opt_state"):
         return _fill(state, key, state)
-    if hasattr(state, "replace"):  # a Flax TrainState
-        return state.replace(opt_state=_fill(state.opt_state, key, state))
     return _fill_nnx(state, key)
 
 

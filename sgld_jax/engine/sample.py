@@ -101,7 +101,7 @@ def resume(
     """Runs chains on, as if they had never stopped.
 
     m draws and then k draws of `samples.final` equal one run of m + k draws, bit for
-    bit, on the same machine and JAX version.
+    bit, on the same machine and JAX version, for chains that stay finite.
 
     Args:
       chain: from `start`, or the `final` of a run.
