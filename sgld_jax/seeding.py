@@ -45,7 +45,7 @@ def seed(state: PyTree, key: Any) -> PyTree:
       (8,)
     """
     if hasattr(state, "opt_state") and hasattr(state, "params"):  # a train state
-        replace = state._replace if isinstance(state, tuple) else state.replace
+        replace = getattr(state, "_replace", None) or state.replace
         return replace(opt_state=_fill(state.opt_state, key, state))
     if isinstance(state, (tuple, Mapping)) or not hasattr(state, "opt_state"):
         return _fill(state, key, state)
