@@ -1,12 +1,9 @@
 """Key slots in the states of compositions, for the tests of `seed`."""
 
-import contextlib
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import pytest
 
 import sgld_jax
 from sgld_jax import Unseeded
@@ -77,15 +74,3 @@ def distinct(key_data):
 
 def stack(n):
     return jax.tree.map(lambda x: jnp.stack([x] * n), PARAMS)
-
-
-@pytest.fixture(autouse=True)
-def reuse_checker(request):
-    """JAX's checker takes a key for consumed after any `where(p, new, old)`.
-
-    That is how `MultiSteps` chooses between states, and `lax.cond` under `vmap`.
-    """
-    selecting = ("MultiSteps", "multi_steps", "finite", "conditionally")
-    selects = any(word in request.node.name for word in selecting)
-    with jax.debug_key_reuse(False) if selects else contextlib.nullcontext():
-        yield

@@ -40,12 +40,8 @@ from tests.compositions import (
     two_groups,
     variance,
 )
-from tests.slots import reuse_checker  # noqa: F401
 
 CALLS = 3
-quick_jit = functools.partial(  # small programs compile twice as fast
-    jax.jit, compiler_options={"xla_backend_optimization_level": 0}
-)
 NOISES = np.random.default_rng(1).normal(size=(2 * CALLS, 2, 2)).astype(np.float32)
 
 
@@ -60,7 +56,7 @@ def path(name):
     """One compiled scan, for all modes that scan, and the row it belongs to."""
     row = ROWS[name]
     tx, params, state = begin(row)
-    run = quick_jit(functools.partial(scanned, row, tx))
+    run = jax.jit(functools.partial(scanned, row, tx))
     half = run(params, state, NOISES[:CALLS], jnp.array(0))
     return run, half, run(*half, NOISES[CALLS:], jnp.array(CALLS))
 
@@ -103,7 +99,7 @@ def in_jit_with_donation(name):
     """Buffers given away are ours to give: a second init from one tx still works."""
     row = ROWS[name]
     tx, params, _ = begin(row)
-    step = quick_jit(functools.partial(one_call, row, tx), donate_argnums=(0, 1))
+    step = jax.jit(functools.partial(one_call, row, tx), donate_argnums=(0, 1))
     for _ in range(2):
         mine, state = jax.tree.map(jnp.copy, params), tx.init(params)
         given_away = mine["w"]
@@ -126,7 +122,7 @@ def in_vmap(name):
     keys = keys_of(states)
     assert all(len(np.unique(key, axis=0)) == 5 for key in keys)
     axes = (0, 0, None, None)
-    step = quick_jit(jax.vmap(functools.partial(one_call, row, tx), axes))
+    step = jax.jit(jax.vmap(functools.partial(one_call, row, tx), axes))
     for count in range(row.calls):
         ends, states = step(ends, states, NOISES[count], count)
     assert all(len(np.unique(ends[leaf][:, 0])) == 5 for leaf in row.law)

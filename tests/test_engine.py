@@ -1,4 +1,4 @@
-"""`sample`, `start`, `step`, `resume`: counting, bits, failures, interruption."""
+"""`sample`, `start`, `step`, `resume`: counting, bits, data, interruption."""
 
 import jax
 import jax.numpy as jnp
@@ -9,57 +9,19 @@ import pytest
 import sgld_jax
 from sgld_jax.engine import chunk, drive
 from tests.law import mutated
-
-QUADRATIC = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
-SAMPLER = sgld_jax.sgld(0.1)
-N = 20
-DATA = {"x": jnp.arange(N, dtype=jnp.float32), "y": jnp.ones((N, 2))}
-MEAN = sgld_jax.minibatch_potential(
-    sgld_jax.gaussian_prior(10.0),
-    lambda theta, batch: (
-        -0.5 * jnp.sum((batch["x"][:, None] - theta) ** 2 * batch["y"], 1)
-    ),
-    N,
+from tests.runs import (
+    DATA,
+    MEAN,
+    QUADRATIC,
+    SAMPLER,
+    SCHEMES,
+    SMALL_STEPS,
+    arrays,
+    assert_equal_bits,
+    normal,
+    on_data,
+    run,
 )
-SCHEMES = {
-    "full": sgld_jax.full_batch(),
-    "with replacement": sgld_jax.with_replacement(3),
-    "shuffled": sgld_jax.shuffled(6),
-}
-
-
-def normal(key):
-    return jax.random.normal(key, (2,))
-
-
-def run(num_samples, sampler=SAMPLER, potential=QUADRATIC, init=normal, **kwargs):
-    kwargs = {"num_chains": 4, **kwargs}
-    return sgld_jax.sample(
-        3, sampler, potential, init, num_samples=num_samples, **kwargs
-    )
-
-
-def on_data(num_samples, scheme="shuffled", **kwargs):
-    sampler = sgld_jax.sgld(1e-3)
-    return run(num_samples, sampler, MEAN, data=DATA, batches=SCHEMES[scheme], **kwargs)
-
-
-def assert_equal_bits(a, b):
-    a, b = (optax.tree.unwrap_random_key_data(tree) for tree in (a, b))
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
-        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
-
-
-def arrays(samples):
-    return (
-        samples.params,
-        samples.potential,
-        samples.weights,
-        samples.counts,
-        samples.final,
-    )
-
 
 # --- counting ------------------------------------------------------------------------
 
@@ -132,7 +94,7 @@ def test_m_then_k_draws_equal_m_plus_k_bit_for_bit(scheme):
     first = on_data(123, scheme, burn_in=10, thinning=3)
     rest = sgld_jax.resume(
         first.final,
-        sgld_jax.sgld(1e-3),
+        SMALL_STEPS,
         MEAN,
         num_samples=577,
         thinning=3,
@@ -160,7 +122,7 @@ def test_step_in_a_loop_is_sample():
     samples = on_data(8)
     chain = sgld_jax.start(
         3,
-        sgld_jax.sgld(1e-3),
+        SMALL_STEPS,
         normal,
         num_chains=4,
         data=DATA,
@@ -168,7 +130,7 @@ def test_step_in_a_loop_is_sample():
     )
     step = jax.jit(
         lambda chain: sgld_jax.step(
-            chain, sgld_jax.sgld(1e-3), MEAN, data=DATA, batches=SCHEMES["shuffled"]
+            chain, SMALL_STEPS, MEAN, data=DATA, batches=SCHEMES["shuffled"]
         )
     )
     for k in range(8):
@@ -237,134 +199,6 @@ def test_programs_are_kept():
     assert (after.hits - before.hits, after.misses - before.misses) == (1, 0)
 
 
-# --- chains that go non-finite -------------------------------------------------------
-
-
-def poisoned(leaf, limit=3.0):
-    """A potential whose gradient turns NaN in one leaf where that leaf exceeds a limit."""
-
-    def potential(p, batch):
-        del batch
-        wall = jnp.where(p[leaf] > limit, jnp.nan, 0.0) * p[leaf]
-        return 0.5 * sum(jnp.sum(x**2) for x in jax.tree.leaves(p)) + jnp.sum(wall)
-
-    return potential
-
-
-def two_leaves(key):
-    a, b = jax.random.split(key)
-    return {"a": jax.random.normal(a), "b": jax.random.normal(b)}
-
-
-def test_non_finite_chains_are_frozen_flagged_and_poison_no_other():
-    kwargs = {"num_chains": 32, "thinning": 2, "init": two_leaves}
-    samples = run(900, potential=poisoned("b"), **kwargs)
-    clean = run(900, potential=poisoned("b", limit=1e9), **kwargs)
-    failed = samples.failed
-    assert 3 < failed.sum() < 30
-    assert_equal_bits(samples.healthy().params, clean[~failed].params)
-    for failure in samples.report.failures:
-        c = failure.chain
-        path, count = samples.params["b"][c], samples.counts[c]
-        assert failed[c] and failure.leaf == "['b']"
-        assert np.isfinite(path).all()
-        last = failure.step // 2  # draws made before update number `step` failed
-        np.testing.assert_array_equal(path[:last], clean.params["b"][c, :last])
-        assert path[-1] > 3.0 and (count[last + 1 :] == failure.step).all()
-        assert (samples.weights[c, :last] > 0).all() and (
-            samples.weights[c, last + 1 :] == 0
-        ).all()
-        assert np.isnan(samples.potential[c, last + 1 :]).all()
-    assert f"chain {samples.report.failures[0].chain} went non-finite in update" in str(
-        samples.report
-    )
-
-
-def test_failed_chains_stay_failed_when_resumed():
-    samples = run(600, potential=poisoned("b"), num_chains=32, init=two_leaves)
-    more = sgld_jax.resume(samples.final, SAMPLER, poisoned("b"), num_samples=40)
-    assert set(more.report.failures) >= set(samples.report.failures)
-    for c in np.flatnonzero(samples.failed):
-        np.testing.assert_array_equal(more.params["b"][c], samples.params["b"][c, -1])
-        assert (more.weights[c] == 0).all()
-    joined = samples.concatenate(more)
-    assert joined.num_samples == 640 and joined.report.failures == more.report.failures
-
-
-def test_the_step_and_leaf_of_a_failure_are_the_first():
-    def potential(p, batch):
-        del batch
-        return p["a"] + jnp.where(p["a"] < -2.5, jnp.nan, 1.0) * p["b"]
-
-    def init(key):
-        return {"a": jnp.zeros(()), "b": jnp.zeros(())}
-
-    sampler = sgld_jax.sgld(1.0, temperature=0.0)  # a falls by 1 an update
-    samples = run(10, sampler, potential, init)
-    assert [(f.step, f.leaf) for f in samples.report.failures] == [(3, "['b']")] * 4
-    np.testing.assert_array_equal(
-        samples.params["a"][0], [-1, -2, -3, -3, -3, -3, -3, -3, -3, -3]
-    )
-
-
-def test_a_non_finite_potential_alone_is_found():
-    def potential(p, batch):
-        del batch
-        return p + jax.lax.stop_gradient(jnp.where(p < -2.5, jnp.inf, 0.0))
-
-    samples = run(
-        10, sgld_jax.sgld(1.0, temperature=0.0), potential, lambda key: jnp.zeros(())
-    )
-    assert {(f.step, f.leaf) for f in samples.report.failures} == {(3, "the potential")}
-
-
-def test_an_exploding_step_ends_as_a_failure_not_as_an_error():
-    samples = run(400, sgld_jax.sgld(2.5))
-    assert samples.failed.all() and np.isfinite(samples.params).all()
-    assert samples.healthy().num_chains == 0
-
-
-def test_apply_if_finite_keeps_a_chain_going():
-    """It skips the bad updates, so nothing fails, and the draws stay finite."""
-    sampler = optax.apply_if_finite(sgld_jax.sgld(0.3), max_consecutive_errors=10**6)
-    rows = jnp.array([1.0, -1.0, jnp.nan, 0.5, -0.5])  # one bad row
-
-    def potential(theta, row):
-        return 0.5 * jnp.sum((theta - row) ** 2)
-
-    kwargs = {"data": rows, "batches": sgld_jax.with_replacement(1), "thinning": 2}
-    with jax.debug_key_reuse(False):  # optax selects between states, and so their keys
-        samples = run(300, sampler, potential, lambda key: jnp.zeros(()), **kwargs)
-    assert not samples.report.failures
-    assert np.isfinite(samples.params).all()
-    assert np.isnan(samples.potential).any()  # the updates that were skipped
-    assert run(
-        300, sgld_jax.sgld(0.3), potential, lambda key: jnp.zeros(()), **kwargs
-    ).failed.all()
-
-
-@pytest.mark.parametrize("thinning, burn_in", [(1, 0), (4, 0), (40, 0), (4, 40)])
-def test_a_potential_that_was_not_finite_between_draws_is_found(thinning, burn_in):
-    def potential(x, batch):
-        del batch
-        return 0.5 * x**2 + jax.lax.stop_gradient(jnp.where(x > 1, jnp.inf, 0.0))
-
-    kwargs = {"thinning": thinning, "burn_in": burn_in, "num_chains": 8}
-    samples = run(
-        40 // thinning,
-        sgld_jax.sgld(0.3),
-        potential,
-        lambda key: jnp.zeros(()),
-        **kwargs,
-    )
-    every = run(
-        80, sgld_jax.sgld(0.3), potential, lambda key: jnp.zeros(()), num_chains=8
-    )
-    made = burn_in + 40
-    expected = {f for f in every.report.failures if f.step < made}
-    assert expected and set(samples.report.failures) == expected
-
-
 # --- after the run -------------------------------------------------------------------
 
 
@@ -378,7 +212,7 @@ def test_samples_are_sliced_and_rid_of_chains():
     np.testing.assert_array_equal(picked.params, samples.params[[0, 2]])
     again = sgld_jax.resume(
         part.final,
-        sgld_jax.sgld(1e-3),
+        SMALL_STEPS,
         MEAN,
         num_samples=2,
         data=DATA,
@@ -432,7 +266,7 @@ def test_resume_refuses_another_sampler_and_other_batches():
     kwargs = {"num_samples": 2, "data": DATA}
     shuffled = SCHEMES["shuffled"]
     with pytest.raises(ValueError, match="pass the scheme they were started with"):
-        sgld_jax.resume(chain, sgld_jax.sgld(1e-3), MEAN, **kwargs)
+        sgld_jax.resume(chain, SMALL_STEPS, MEAN, **kwargs)
     with pytest.raises(ValueError, match="Pass the sampler they were started with"):
         sgld_jax.resume(chain, optax.adam(1e-3), MEAN, batches=shuffled, **kwargs)
     seeded = sgld_jax.sgld(
@@ -442,7 +276,7 @@ def test_resume_refuses_another_sampler_and_other_batches():
 
 
 def test_step_makes_the_checks_that_sample_makes():
-    sampler = sgld_jax.sgld(1e-3)
+    sampler = SMALL_STEPS
     chain = sgld_jax.start(
         0, sampler, normal, num_chains=2, data=DATA, batches=SCHEMES["shuffled"]
     )

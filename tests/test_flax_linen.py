@@ -11,34 +11,17 @@ import pytest
 from flax.training.train_state import TrainState
 
 import sgld_jax
-
-RNG = np.random.default_rng(0)
-X = RNG.normal(size=(16, 3)).astype(np.float32)
-Y = np.sin(X[:, :1])
-N, STEPS = 16, 3
-MEMBERS = 4
-
-
-def sampler(key=0, temperature=1.0, step_size=1e-3):
-    """A Gaussian prior, and SGLD on the mean loss of N examples; see design.md."""
-    return optax.chain(
-        optax.add_decayed_weights(0.1 / N),
-        sgld_jax.sgld(N * step_size, temperature / N, key=key),
-    )
-
-
-def key_data(tree):
-    ((_, key),) = optax.tree.get_all_with_path(tree, "rng_key")
-    return np.asarray(jax.random.key_data(getattr(key, "get_value", lambda: key)()))
-
-
-def distinct(keys):
-    return len(np.unique(keys.reshape(-1, 2), axis=0))
-
-
-def assert_close(a, b):
-    close = functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6)
-    jax.tree.map(close, a, b)
+from tests.flax_setup import (
+    MEMBERS,
+    STEPS,
+    N,
+    X,
+    Y,
+    assert_close,
+    distinct,
+    key_data,
+    sampler,
+)
 
 
 class Linen(nn.Module):

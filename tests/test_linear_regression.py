@@ -74,7 +74,9 @@ def full_batch_variance(step_size, updates):
     return limit * (1 - rho ** (2 * updates)) + rho ** (2 * updates) / values
 
 
-@pytest.mark.parametrize("stability, updates", [(0.5, 800), (0.1, 800)])
+@pytest.mark.parametrize(
+    "stability, updates", [(0.5, 800), pytest.param(0.1, 800, marks=pytest.mark.slow)]
+)
 def test_full_batch(stability, updates):
     """ελ_max = .5 and .1: the stiffest direction is 33 % and 5 % too wide, and known."""
     step_size = stability / problem()[3].max()

@@ -28,7 +28,9 @@ def pima():
         return {name: file[name] for name in file.files}
 
 
-@pytest.mark.parametrize("batch_size", [None, 256])
+@pytest.mark.parametrize(
+    "batch_size", [pytest.param(None, marks=pytest.mark.slow), 256]
+)
 def test_pima_diabetes(pima, batch_size):
     """Means, and variances along eigenvectors inflated as laws.md 3.1 and 4 predict."""
     X, y = pima["X"], pima["y"].astype(float)

@@ -18,7 +18,6 @@ from tests.slots import (
     PARAMS,
     bits,
     distinct,
-    reuse_checker,  # noqa: F401
     sgld,
     split_slots,
     stack,

@@ -14,7 +14,6 @@ from tests.slots import (
     PARAMS,
     bits,
     distinct,
-    reuse_checker,  # noqa: F401
     sgld,
     stack,
 )

@@ -1,0 +1,61 @@
+"""Short runs of `sample`, and their comparison, for the tests of the engine."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import sgld_jax
+
+QUADRATIC = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
+SAMPLER = sgld_jax.sgld(0.1)
+SMALL_STEPS = sgld_jax.sgld(
+    1e-3
+)  # one object: programs are kept for samplers by identity
+N = 20
+DATA = {"x": jnp.arange(N, dtype=jnp.float32), "y": jnp.ones((N, 2))}
+MEAN = sgld_jax.minibatch_potential(
+    sgld_jax.gaussian_prior(10.0),
+    lambda theta, batch: (
+        -0.5 * jnp.sum((batch["x"][:, None] - theta) ** 2 * batch["y"], 1)
+    ),
+    N,
+)
+SCHEMES = {
+    "full": sgld_jax.full_batch(),
+    "with replacement": sgld_jax.with_replacement(3),
+    "shuffled": sgld_jax.shuffled(6),
+}
+
+
+def normal(key):
+    return jax.random.normal(key, (2,))
+
+
+def run(num_samples, sampler=SAMPLER, potential=QUADRATIC, init=normal, **kwargs):
+    kwargs = {"num_chains": 4, **kwargs}
+    return sgld_jax.sample(
+        3, sampler, potential, init, num_samples=num_samples, **kwargs
+    )
+
+
+def on_data(num_samples, scheme="shuffled", **kwargs):
+    kwargs = {"data": DATA, "batches": SCHEMES[scheme], **kwargs}
+    return run(num_samples, SMALL_STEPS, MEAN, **kwargs)
+
+
+def assert_equal_bits(a, b):
+    a, b = (optax.tree.unwrap_random_key_data(tree) for tree in (a, b))
+    assert jax.tree.structure(a) == jax.tree.structure(b)
+    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+
+
+def arrays(samples):
+    return (
+        samples.params,
+        samples.potential,
+        samples.weights,
+        samples.counts,
+        samples.final,
+    )
