@@ -9,6 +9,7 @@ import pytest
 # rest is about laws and behaviour, which no optimization changes: there, most of the
 # time would go into compiling small programs well.
 AS_USERS_DO = {
+    "test_demo",
     "test_engine",
     "test_keys",
     "test_reductions",
