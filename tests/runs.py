@@ -1,17 +1,15 @@
 """Short runs of `sample`, and their comparison, for the tests of the engine."""
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 import sgld_jax
 
 QUADRATIC = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
 SAMPLER = sgld_jax.sgld(0.1)
-SMALL_STEPS = sgld_jax.sgld(
-    1e-3
-)  # one object: programs are kept for samplers by identity
+SMALL_STEPS = sgld_jax.sgld(1e-3)  # one object: programs are kept by identity
 N = 20
 DATA = {"x": jnp.arange(N, dtype=jnp.float32), "y": jnp.ones((N, 2))}
 MEAN = sgld_jax.minibatch_potential(
@@ -46,9 +44,7 @@ def on_data(num_samples, scheme="shuffled", **kwargs):
 
 def assert_equal_bits(a, b):
     a, b = (optax.tree.unwrap_random_key_data(tree) for tree in (a, b))
-    assert jax.tree.structure(a) == jax.tree.structure(b)
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b)):
-        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
+    chex.assert_trees_all_equal(a, b, strict=True)
 
 
 def arrays(samples):

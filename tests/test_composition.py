@@ -7,6 +7,7 @@ rows compile just as well: there the same check must see that the law is wrong.
 import functools
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,7 +86,7 @@ def bits(tree):
 
 
 def assert_same_bits(a, b):
-    jax.tree.map(np.testing.assert_array_equal, bits(a), bits(b))
+    chex.assert_trees_all_equal(bits(a), bits(b), strict=True)
 
 
 def assert_close(a, b):

@@ -94,7 +94,7 @@ def test_m_then_k_draws_equal_m_plus_k_bit_for_bit(scheme):
     first = on_data(123, scheme, burn_in=10, thinning=3)
     rest = sgld_jax.resume(
         first.final,
-        SMALL_STEPS,
+        sgld_jax.sgld(1e-3),  # built and compiled anew, as after a restart
         MEAN,
         num_samples=577,
         thinning=3,

@@ -1,5 +1,6 @@
 """Identities: T = 0 is SGD, Welling and Teh's step is twice ours, mean loss and sum loss."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,12 +28,6 @@ def path(tx, params, updates=20, jit=False):
     return seen
 
 
-def assert_equal_bits(a, b):
-    for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True):
-        assert x.dtype == y.dtype
-        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
-
-
 def cast(dtype):
     return jax.tree.map(lambda x: x.astype(dtype), PARAMS)
 
@@ -46,14 +41,14 @@ STEPS = {"number": 0.037, "schedule": optax.exponential_decay(0.05, 3, 0.8)}
 def test_temperature_zero_is_sgd_bit_for_bit(step, dtype, jit):
     ours = path(sgld_jax.sgld(STEPS[step], temperature=0.0), cast(dtype), jit=jit)
     sgd = path(optax.sgd(STEPS[step]), cast(dtype), jit=jit)
-    assert_equal_bits(ours, sgd)
+    chex.assert_trees_all_equal(ours, sgd, strict=True)
 
 
 def test_temperature_zero_is_sgd_in_float64():
     with jax.enable_x64(True):
         params = cast(jnp.float64)
         ours = path(sgld_jax.sgld(0.037, temperature=0.0), params)
-        assert_equal_bits(ours, path(optax.sgd(0.037), params))
+        chex.assert_trees_all_equal(ours, path(optax.sgd(0.037), params), strict=True)
 
 
 @pytest.mark.parametrize("zero", [0, 0.0])
@@ -133,8 +128,8 @@ def test_identity_preconditioner_is_the_plain_kernel_and_ones_too():
     ones = path(
         sgld_jax.sgld(0.1, preconditioner=sgld_jax.diagonal(1.0), key=1), PARAMS
     )
-    assert_equal_bits(plain, identity)
-    assert_equal_bits(plain, ones)
+    chex.assert_trees_all_equal(plain, identity, strict=True)
+    chex.assert_trees_all_equal(plain, ones, strict=True)
 
 
 def test_scale_identity():
