@@ -19,14 +19,14 @@ from sgld_jax.engine.sample import resume, sample
 from sgld_jax.engine.samples import Samples
 from sgld_jax.kernels.sgld import sgld
 from sgld_jax.keys import Unseeded
-from sgld_jax.preconditioners import Preconditioner, diagonal, identity
-from sgld_jax.seeding import seed
-from sgld_jax.target.data import full_batch, shuffled, with_replacement
-from sgld_jax.target.potential import (
+from sgld_jax.potentials.batches import full_batch, shuffled, with_replacement
+from sgld_jax.potentials.potential import (
     from_log_density,
     gaussian_prior,
     minibatch_potential,
 )
+from sgld_jax.preconditioners import Preconditioner, diagonal, identity
+from sgld_jax.seeding import seed
 
 __version__ = "0.1.0"
 

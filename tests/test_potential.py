@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import sgld_jax
-from sgld_jax.target import potential as potential_module
+from sgld_jax.potentials import potential as potential_module
 from tests.law import mutated
 
 X = jnp.array([0.5, -1.0, 2.0, 4.0, 0.0])

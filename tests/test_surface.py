@@ -23,7 +23,7 @@ stacked start step summary to_arviz with_replacement
 FLOORS = [
     {"leaves", "noise", "keys", "seeding", "preconditioners", "schedules"},
     {"kernels"},
-    {"target"},
+    {"potentials"},
     {"engine"},
     {"analysis"},
     {"cli", "demo", "__main__", "__init__"},
@@ -105,13 +105,13 @@ def test_imports_point_down_the_house(path):
 
 
 @pytest.mark.parametrize("path", modules(), ids=lambda p: str(p.relative_to(PACKAGE)))
-def test_kernels_targets_and_analysis_keep_to_themselves(path):
+def test_kernels_potentials_and_analysis_keep_to_themselves(path):
     """The engine knows no kernel, the analysis no engine, the ground no one."""
     floor = path.relative_to(PACKAGE).parts[0]
     barred = {
         "engine": ("sgld_jax.kernels",),
         "analysis": ("sgld_jax.engine", "sgld_jax.kernels"),
-        "target": ("sgld_jax.kernels",),
+        "potentials": ("sgld_jax.kernels",),
     }.get(floor, ())
     for name in imports(path):
         assert not (name or "").startswith(barred or ("-",)), f"{path} imports {name}"

@@ -15,7 +15,7 @@ from sgld_jax.engine.sample import sample
 from sgld_jax.engine.samples import Samples
 from sgld_jax.kernels.sgld import sgld
 from sgld_jax.keys import as_key
-from sgld_jax.target.data import with_replacement
+from sgld_jax.potentials.batches import with_replacement
 
 PyTree = Any
 

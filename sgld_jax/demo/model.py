@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sgld_jax.target.potential import (
+from sgld_jax.potentials.potential import (
     Potential,
     from_log_density,
     gaussian_prior,

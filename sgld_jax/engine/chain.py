@@ -15,15 +15,15 @@ from sgld_jax.keys import (
     is_key,
 )
 from sgld_jax.leaves import paths
-from sgld_jax.seeding import has_slot, seed, slot_structure
-from sgld_jax.target.data import (
+from sgld_jax.potentials.batches import (
     Batches,
     BatchState,
     check_batches,
     full_batch,
     num_rows,
 )
-from sgld_jax.target.potential import Potential, check_num_data
+from sgld_jax.potentials.potential import Potential, check_num_data
+from sgld_jax.seeding import has_slot, seed, slot_structure
 
 PyTree = Any
 

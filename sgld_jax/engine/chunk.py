@@ -16,9 +16,9 @@ import numpy as np
 import optax
 
 from sgld_jax.engine.chain import Chain, Failure, pick, step
+from sgld_jax.potentials.batches import Batches
+from sgld_jax.potentials.potential import Potential
 from sgld_jax.schedules import Trace
-from sgld_jax.target.data import Batches
-from sgld_jax.target.potential import Potential
 
 PyTree = Any
 

@@ -19,8 +19,8 @@ from sgld_jax.engine.chain import (
 from sgld_jax.engine.chunk import Recipe
 from sgld_jax.engine.drive import drive
 from sgld_jax.engine.samples import Samples
-from sgld_jax.target.data import Batches, check_batches, full_batch
-from sgld_jax.target.potential import Potential, check_num_data, unjitted
+from sgld_jax.potentials.batches import Batches, check_batches, full_batch
+from sgld_jax.potentials.potential import Potential, check_num_data, unjitted
 
 PyTree = Any
 

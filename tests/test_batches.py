@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import sgld_jax
-from sgld_jax.target import data as data_module
+from sgld_jax.potentials import batches as batches_module
 from tests.law import mutated
 
 ALPHA = 1e-6
@@ -36,7 +36,7 @@ def test_every_epoch_holds_each_row_once(num_data):
             np.testing.assert_array_equal(np.sort(epoch), np.arange(num_data))
 
 
-def permutations(num_data, count, module=data_module):
+def permutations(num_data, count, module=batches_module):
     words = jax.random.bits(jax.random.key(1), (count, 2, 1))
     one = lambda w: module._permuted(  # noqa: E731
         jnp.arange(num_data), jnp.broadcast_to(w, (2, num_data)), num_data
@@ -78,7 +78,7 @@ def test_all_orders_of_five_rows_are_equally_likely():
     [("_ROUNDS = 20", "_ROUNDS = 4"), ("jnp.maximum(x, partner) ^ key", "x ^ key")],
 )
 def test_too_few_rounds_or_a_broken_shuffle_are_seen(old, new):
-    x = permutations(8, 60_000, mutated(data_module, old, new))
+    x = permutations(8, 60_000, mutated(batches_module, old, new))
     is_permutation = all(len(set(row)) == 8 for row in x[:100])
     assert not is_permutation or smallest_pair_p(x) * 20 < ALPHA
 
