@@ -110,78 +110,85 @@ def init_key(key: Any, kernel: str, params: PyTree) -> jax.Array | Unseeded:
     return chain_key(jax.random.fold_in(as_key(key), tag(kernel, shapes)), params)
 
 
-def chain_key(key: jax.Array, elements: PyTree) -> jax.Array:
-    """`key`, or under a `vmap` that maps `elements` and not `key`, one key per chain.
+def chain_key(key: jax.Array, values: PyTree) -> jax.Array:
+    """`key`, or under a `vmap` that maps `values` and not `key`, one key per chain.
 
     `jax.vmap` copies a key that is not mapped to all chains, which then draw the
     same noise and look perfectly mixed. Here chain i gets `fold_in(key, i)`,
-    whatever the number of chains. Who wants common noise maps equal keys.
+    whatever the number of chains. For common noise on purpose, map equal keys.
+
+    Args:
+      key: a typed key of shape `[]`.
+      values: any tree; its numbers are not used, only whether a `vmap` maps them.
     """
     implementation = jax.random.key_impl(key)
-    data = _key_data_per_chain(implementation)(
-        jax.random.key_data(key), _seen(elements)
-    )
+    split = _key_data_for_chains(implementation)
+    data = split(jax.random.key_data(key), _without_derivatives(values))
     return jax.random.wrap_key_data(data, impl=implementation)
 
 
-def mapped_like(tree: PyTree, elements: PyTree) -> PyTree:
-    """`tree`, that a `vmap` maps wherever it maps `elements`.
+def copy_per_chain(tree: PyTree, values: PyTree) -> PyTree:
+    """`tree`, which under a `vmap` that maps `values` is mapped, too.
 
     A state made of constants would not show `seed` that there are chains, if both
     are called inside one `vmap`, as in an `nnx.vmap` that builds its optimizer; and
     on a mesh of Explicit axes `vmap` wants all parts of a state laid out alike.
     """
-    return jax.tree.map(lambda x: _copy_per_chain(x, _seen(elements)), tree)
+    values = _without_derivatives(values)
+    return jax.tree.map(lambda x: _copies(lax.stop_gradient(x), values), tree)
 
 
-def _seen(tree: PyTree) -> list:
-    """The leaves whose being mapped tells that there are chains; never read."""
+def _without_derivatives(tree: PyTree) -> list:
+    """The leaves that are no keys. `custom_vmap` would differentiate through them."""
     return [lax.stop_gradient(x) for x in jax.tree.leaves(tree) if not is_key(x)]
 
 
-def _per_chain(expand: Callable, check: Callable = lambda: None) -> Callable:
-    """`(x, elements) -> x`, but `expand(x, C)` under a vmap of `elements` and not x.
+def _under_vmap(expand: Callable, check: Callable = lambda: None) -> Callable:
+    """`(x, values) -> x`, but `expand(x, C)` under a `vmap` of `values` and not of x.
 
-    `check` is called under any vmap.
+    `check` is called under any `vmap`.
     """
 
     @jax.custom_batching.custom_vmap
-    def unchanged(x: jax.Array, elements: list) -> jax.Array:
-        del elements
+    def unchanged(x: jax.Array, values: list) -> jax.Array:
+        del values
         return x
 
+    # JAX calls this rule in place of `unchanged` inside a vmap, and says which of its
+    # arguments are mapped: the one public way to learn that there are chains.
     @unchanged.def_vmap
-    def rule(axis_size: int, in_batched: list, x: jax.Array, elements: list):
+    def rule(axis_size: int, in_batched: list, x: jax.Array, values: list):
         check()
-        x_mapped, elements_mapped = in_batched
-        # Elements mapped here may be mapped by an outer vmap too: ask again.
-        x = unchanged(x, elements)
-        if x_mapped or not any(elements_mapped):
+        x_mapped, values_mapped = in_batched
+        # With two vmaps, one in the other, this is the inner one. The call below is
+        # seen by the outer one alone, which so gets its turn to expand x.
+        x = unchanged(x, values)
+        if x_mapped or not any(values_mapped):
             return x, x_mapped
-        mapped = [e for e, is_mapped in zip(elements, elements_mapped) if is_mapped]
-        return _sharded_like(expand(x, axis_size), mapped), True
+        mapped = [v for v, is_mapped in zip(values, values_mapped) if is_mapped]
+        return _laid_out_like(expand(x, axis_size), mapped), True
 
     return unchanged
 
 
 @functools.lru_cache
-def _key_data_per_chain(implementation: Any) -> Callable:
+def _key_data_for_chains(implementation: Any) -> Callable:
     def expand(data: jax.Array, num_chains: int) -> jax.Array:
         key = jax.random.wrap_key_data(data, impl=implementation)
-        return jax.random.key_data(chain_keys(key, num_chains))
+        return jax.random.key_data(chain_keys(key, num_chains))  # key of the chain
 
-    return _per_chain(expand, lambda: check_vmappable(implementation))
-
-
-_copy_per_chain = _per_chain(lambda x, n: jnp.broadcast_to(x, (n, *x.shape)))
+    return _under_vmap(expand, lambda: check_vmappable(implementation))
 
 
-def _sharded_like(x: jax.Array, elements: list) -> jax.Array:
-    """`x` with its chain axis laid over the mesh as that of `elements` is.
+_copies = _under_vmap(lambda x, num_chains: jnp.broadcast_to(x, (num_chains, *x.shape)))
+
+
+def _laid_out_like(x: jax.Array, values: list) -> jax.Array:
+    """`x` with its chain axis laid over the mesh as that of `values` is.
 
     Only Explicit axes have it in their type; there, `vmap` refuses to mix layouts.
     """
-    axes = [jax.typeof(e).sharding.spec[0] for e in elements]
+    axes = [jax.typeof(v).sharding.spec[0] for v in values]
     axis = next((a for a in axes if a is not None), None)
     if axis is None:
         return x
@@ -190,25 +197,24 @@ def _sharded_like(x: jax.Array, elements: list) -> jax.Array:
 
 def chain_keys(key: jax.Array, num_chains: int) -> jax.Array:
     """Keys `[num_chains]`; the first k of them do not depend on `num_chains`."""
-    base = jax.random.fold_in(key, _CHAIN)
-    return jax.vmap(lambda i: jax.random.fold_in(base, i))(
-        jnp.arange(num_chains, dtype=jnp.uint32)
-    )
+    base = jax.random.fold_in(key, _CHAIN)  # level
+    numbers = jnp.arange(num_chains, dtype=jnp.uint32)  # number of the chain
+    return jax.vmap(lambda i: jax.random.fold_in(base, i))(numbers)
 
 
-def step_key(rng_key: jax.Array | Unseeded, count: jax.Array, elements: PyTree):
+def step_key(rng_key: jax.Array | Unseeded, count: jax.Array, values: PyTree):
     """The key of update `count`, a function of `rng_key` and `count` alone.
 
-    A chain can so be resumed, replayed, or skipped to any step. `elements` are the
-    gradients and hyperparameters, which tell chains apart where a `vmap` maps
-    them over one shared state.
+    A chain can so be resumed, replayed, or skipped to any step. `values` are what the
+    update computes with; they tell chains apart where a `vmap` maps them over one
+    shared state.
 
     Raises:
       ValueError: while tracing, if the slot is `Unseeded`.
     """
     if isinstance(rng_key, Unseeded):
         raise ValueError(f"This sampler's state has no key. {_REMEDY}")
-    return jax.random.fold_in(chain_key(rng_key, elements), count)
+    return jax.random.fold_in(chain_key(rng_key, values), count)
 
 
 def tag(*parts: Any) -> int:

@@ -6,9 +6,28 @@ from typing import Any
 
 import jax
 
-from sgld_jax.leaves import wide_dtype
+from sgld_jax.keys import step_key
+from sgld_jax.leaves import scale, wide_dtype
 
 PyTree = Any
+
+
+def noise(state: Any, sd: Any, grads: PyTree) -> PyTree:
+    """`sd ξ`, the noise of the update that `state` comes to: ξ ~ N(0, I) like `grads`.
+
+    It follows from the state's key and count alone. Chains that a `vmap` runs from one
+    shared state are told apart by what it maps, be it gradients or hyperparameters.
+
+    Args:
+      state: of a kernel, with a `count` and an `rng_key`.
+      sd: standard deviation, a scalar.
+      grads: leaves `[...]`.
+
+    Raises:
+      ValueError: while tracing, if the state has no key.
+    """
+    key = step_key(state.rng_key, state.count, (grads, sd))  # key of the step
+    return scale(sd, normal_like(key, grads))
 
 
 def normal_like(key: jax.Array, tree: PyTree) -> PyTree:
@@ -42,8 +61,8 @@ def normal_like(key: jax.Array, tree: PyTree) -> PyTree:
 def _flat_normal(key: jax.Array, dtype: Any, shapes: dict[int, tuple]) -> dict:
     sizes = [math.prod(shape) for shape in shapes.values()]
     total = sum(sizes)
-    flat = jax.random.normal(key, (total + -total % 4,), dtype)
-    starts = [0, *itertools.accumulate(sizes)]
+    flat = jax.random.normal(key, (total + -total % 4,), dtype)  # numbers
+    starts = [0, *itertools.accumulate(sizes)]  # leaves
     return {
         i: flat[start : start + size].reshape(shape)
         for (i, shape), start, size in zip(shapes.items(), starts, sizes)

@@ -1,40 +1,16 @@
 """Step sizes and temperatures: numbers, or functions of the update count.
 
-Every kernel reads its hyperparameters through `at`, and leaves what it used in
-a `Trace` at the end of its state, so that weights of draws and reports need not
-know which kernel made them.
+Every kernel checks its hyperparameters when it is built, and reads them through
+`at` in each update.
 """
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.core import Tracer
-
-
-class Trace(NamedTuple):
-    """What the last update used. Every kernel's state ends in one.
-
-    Attributes:
-      step_size: ε, float32 `[]`.
-      temperature: T, float32 `[]`.
-      weight: importance of the position just reached in averages over draws,
-        float32 `[]`, not normalised; ε for kernels whose step may decay
-        (Welling and Teh 2011, section 4.2).
-    """
-
-    step_size: jax.Array
-    temperature: jax.Array
-    weight: jax.Array
-
-    @classmethod
-    def of(cls, step_size: Any = 0.0, temperature: Any = 0.0, weight: Any = 0.0):
-        """A trace of float32 scalars, so that the state never changes its dtypes."""
-        return cls(
-            *(jnp.asarray(x, jnp.float32) for x in (step_size, temperature, weight))
-        )
 
 
 def at(value: optax.ScalarOrSchedule, count: jax.Array) -> Any:

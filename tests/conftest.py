@@ -5,6 +5,8 @@ import contextlib
 import jax
 import pytest
 
+from tests.kernels import KERNELS
+
 # Modules about bits, programs and keys compile as users do, and so do long runs. The
 # rest is about laws and behaviour, which no optimization changes: there, most of the
 # time would go into compiling small programs well.
@@ -28,16 +30,15 @@ def quick_compilation(request):
     jax.config.update("jax_disable_most_optimizations", False)
 
 
-# JAX's checker takes a key for consumed after any `where(p, new, old)`, which is how
-# optax's `MultiSteps` chooses between states, and `lax.cond` under `vmap`.
-SELECTS = ("MultiSteps", "multi_steps", "if_finite", "conditionally")
-# These look at keys, or draw from one key twice, to compare streams; some mutants
-# share keys, and a law must find that without the checker.
-COMPARES = ("nobody_elses", "levels", "mutants", "add_noise as a sampler")
-
-
 @pytest.fixture(autouse=True)
-def reuse_checker(request):
-    exempt = any(word in request.node.name for word in SELECTS + COMPARES)
-    with jax.debug_key_reuse(False) if exempt else contextlib.nullcontext():
+def key_reuse_checker(request):
+    """Under JAX_DEBUG_KEY_REUSE=1, off for tests marked `key_reuse_off(reason)`."""
+    off = request.node.get_closest_marker("key_reuse_off")
+    with jax.debug_key_reuse(False) if off else contextlib.nullcontext():
         yield
+
+
+@pytest.fixture(params=KERNELS)
+def make(request):
+    """The factory of every kernel in the registry, one after the other."""
+    return KERNELS[request.param].make

@@ -5,9 +5,6 @@ each row of a `Law` carries a p-value, and a law is rejected when the smallest o
 times the number of rows, is below `ALPHA`.
 """
 
-import importlib.util
-import inspect
-import sys
 from typing import NamedTuple
 
 import jax
@@ -105,23 +102,6 @@ def variance_z(draws, variance, mean=0.0) -> np.ndarray:
 def mean_z(draws, mean, variance) -> np.ndarray:
     d = np.asarray(draws, np.float64)
     return (d.mean(axis=0) - mean) / np.sqrt(np.asarray(variance) / len(d))
-
-
-def sgld_variance(precision, step_size, temperature, noise=0.0, scale=1.0):
-    """laws.md 3.1 and 3.2: the exact stationary variance of preconditioned SGLD."""
-    u = step_size * scale * precision
-    return (temperature + step_size * scale * noise / 2) / (precision * (1 - u / 2))
-
-
-def mutated(module, old: str, new: str):
-    """A copy of a module with one piece of its source replaced."""
-    source = inspect.getsource(module)
-    assert source.count(old) == 1, f"{old!r} occurs {source.count(old)} times"
-    spec = importlib.util.spec_from_loader(f"mutant_of_{module.__name__}", loader=None)
-    copy = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = copy  # dataclasses look their module up
-    exec(compile(source.replace(old, new), spec.name, "exec"), copy.__dict__)
-    return copy
 
 
 def two_updates(make_sampler, params, grads, chains: int):

@@ -8,7 +8,7 @@ from scipy import stats
 
 import sgld_jax
 from sgld_jax.potentials import batches as batches_module
-from tests.law import mutated
+from tests.mutants import mutated
 
 ALPHA = 1e-6
 
@@ -74,11 +74,11 @@ def test_all_orders_of_five_rows_are_equally_likely():
 
 
 @pytest.mark.parametrize(
-    "old, new",
-    [("_ROUNDS = 20", "_ROUNDS = 4"), ("jnp.maximum(x, partner) ^ key", "x ^ key")],
+    "mark, line",
+    [("rounds", "_ROUNDS = 4"), ("one bit for both", "swap = _mix(x ^ key) >> 31")],
 )
-def test_too_few_rounds_or_a_broken_shuffle_are_seen(old, new):
-    x = permutations(8, 60_000, mutated(batches_module, old, new))
+def test_too_few_rounds_or_a_broken_shuffle_are_seen(mark, line):
+    x = permutations(8, 60_000, mutated(batches_module, mark, line))
     is_permutation = all(len(set(row)) == 8 for row in x[:100])
     assert not is_permutation or smallest_pair_p(x) * 20 < ALPHA
 

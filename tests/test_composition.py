@@ -5,7 +5,6 @@ rows compile just as well: there the same check must see that the law is wrong.
 """
 
 import functools
-import itertools
 
 import chex
 import jax
@@ -21,13 +20,14 @@ from tests.compositions import (
     ALPHA,
     CHAINS,
     DRAWS,
-    ROWS,
+    PAIRS,
     TEMPERATURE,
     UNSOUND,
     Row,
     accumulated,
     add_noise,
     as_params,
+    checker_off_where_optax_selects,
     injected,
     kernel,
     keys_of,
@@ -35,6 +35,7 @@ from tests.compositions import (
     law_p_value,
     lyapunov,
     one_call,
+    row_of,
     scaled_after,
     scanned,
     simulate,
@@ -53,9 +54,9 @@ def begin(row):
 
 
 @functools.cache
-def path(name):
-    """One compiled scan, for all modes that scan, and the row it belongs to."""
-    row = ROWS[name]
+def path(name, row):
+    """One compiled scan, for all modes that scan, and both its halves."""
+    row = row_of(name, row)
     tx, params, state = begin(row)
     run = jax.jit(functools.partial(scanned, row, tx))
     half = run(params, state, NOISES[:CALLS], jnp.array(0))
@@ -63,8 +64,8 @@ def path(name):
 
 
 @functools.cache
-def eager(name):
-    row = ROWS[name]
+def eager(name, row):
+    row = row_of(name, row)
     tx, params, state = begin(row)
     before = layout(state)
     for count in range(CALLS):
@@ -96,27 +97,27 @@ def assert_close(a, b):
         np.testing.assert_allclose(x, y, **rounding)
 
 
-def in_jit_with_donation(name):
+def in_jit_with_donation(name, row):
     """Buffers given away are ours to give: a second init from one tx still works."""
-    row = ROWS[name]
-    tx, params, _ = begin(row)
-    step = jax.jit(functools.partial(one_call, row, tx), donate_argnums=(0, 1))
+    setting = row_of(name, row)
+    tx, params, _ = begin(setting)
+    step = jax.jit(functools.partial(one_call, setting, tx), donate_argnums=(0, 1))
     for _ in range(2):
         mine, state = jax.tree.map(jnp.copy, params), tx.init(params)
         given_away = mine["w"]
         for count in range(CALLS):
             mine, state = step(mine, state, NOISES[count], count)
         assert given_away.is_deleted()
-        assert_close((mine, state), eager(name))
+        assert_close((mine, state), eager(name, row))
 
 
-def in_scan(name):
-    assert_close(path(name)[1], eager(name))
+def in_scan(name, row):
+    assert_close(path(name, row)[1], eager(name, row))
 
 
-def in_vmap(name):
+def in_vmap(name, row):
     """Chains from one start, with one stream of gradients, go different ways."""
-    row = ROWS[name]
+    row = row_of(name, row)
     tx, params, _ = begin(row)
     ends = jax.tree.map(lambda x: jnp.stack([x] * 5), params)
     states = jax.vmap(tx.init)(ends)
@@ -131,8 +132,8 @@ def in_vmap(name):
     assert_same_bits([key[:3] for key in keys], keys_of(fewer))
 
 
-def in_eval_shape(name):
-    row = ROWS[name]
+def in_eval_shape(name, row):
+    row = row_of(name, row)
     tx, params, state = begin(row)
     assert layout(jax.eval_shape(tx.init, params)) == layout(state)
     step = functools.partial(one_call, row, tx)
@@ -140,9 +141,9 @@ def in_eval_shape(name):
     assert layout(shapes) == layout((params, state))
 
 
-def in_map_params(name):
+def in_map_params(name, row):
     """optax finds what is shaped like parameters; the key is not among it."""
-    tx, _, state = begin(ROWS[name])
+    tx, _, state = begin(row_of(name, row))
     changed = optax.tree.map_params(tx, lambda x: x + 1, state)
     assert layout(changed) == layout(state)
     assert_same_bits(keys_of(changed), keys_of(state))
@@ -158,12 +159,17 @@ MODES = {
 
 
 BROKEN_IN_OPTAX = {("flatten", "map_params")}  # for every transformation
-TABLE = [pair for pair in itertools.product(ROWS, MODES) if pair not in BROKEN_IN_OPTAX]
+TABLE = [
+    (name, row, mode)
+    for name, row in PAIRS
+    for mode in MODES
+    if (row, mode) not in BROKEN_IN_OPTAX
+]
 
 
-@pytest.mark.parametrize("name, mode", TABLE)
-def test_sound_rows_run_in_every_mode(name, mode):
-    MODES[mode](name)
+@pytest.mark.parametrize("name, row, mode", checker_off_where_optax_selects(TABLE))
+def test_sound_rows_run_in_every_mode(name, row, mode):
+    MODES[mode](name, row)
 
 
 @pytest.fixture(scope="module")
@@ -172,12 +178,12 @@ def checkpointer():
         yield checkpointer
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_orbax_resumes_bit_for_bit(name, checkpointer, tmp_path):
-    run, half, end = path(name)
+@pytest.mark.parametrize("name, row", checker_off_where_optax_selects(PAIRS))
+def test_orbax_resumes_bit_for_bit(name, row, checkpointer, tmp_path):
+    run, half, end = path(name, row)
     checkpointer.save(tmp_path / "half", half)
     checkpointer.wait_until_finished()
-    tx, params, _ = begin(ROWS[name])
+    tx, params, _ = begin(row_of(name, row))
     target = jax.eval_shape(lambda: (params, tx.init(params)))
     restored = checkpointer.restore(tmp_path / "half", target)
     assert layout(restored, weak=False) == layout(half, weak=False)
@@ -185,7 +191,7 @@ def test_orbax_resumes_bit_for_bit(name, checkpointer, tmp_path):
 
 
 def test_optax_itself_fails_the_key_reuse_checker_where_it_selects():
-    """Why `reuse_checker` switches it off: once this fails, that can go."""
+    """Why rows are marked `key_reuse_off`: once this fails, the marks can go."""
     tx = optax.MultiSteps(optax.add_noise(1.0, 0.5, 0), 2)
     with jax.debug_key_reuse(True), pytest.raises(jax.errors.KeyReuseError):
         tx.update(jnp.zeros(3), tx.init(jnp.zeros(3)))
@@ -194,9 +200,9 @@ def test_optax_itself_fails_the_key_reuse_checker_where_it_selects():
 # ------------------------------------------------------------------------ laws
 
 
-@pytest.mark.parametrize("name", ROWS)
-def test_sound_rows_have_their_exact_law(name):
-    row = ROWS[name]
+@pytest.mark.parametrize("name, row", checker_off_where_optax_selects(PAIRS))
+def test_sound_rows_have_their_exact_law(name, row):
+    row = row_of(name, row)
     start, end = simulate(row, DRAWS)
     assert law_p_value(end, row.end or row.law) > ALPHA
     for leaf in row.law:  # a chain that stands still would keep its law, too
@@ -204,6 +210,7 @@ def test_sound_rows_have_their_exact_law(name):
         assert 2 * stats.norm.sf(abs(np.arctanh(r)) * np.sqrt(CHAINS - 3)) > ALPHA
 
 
+@pytest.mark.key_reuse_off("optax.add_noise hands its key on")
 @pytest.mark.parametrize("name", UNSOUND)
 def test_unsound_rows_fail_the_law(name):
     build, wrong = UNSOUND[name]
@@ -226,6 +233,7 @@ def test_the_wrong_values_are_those_of_the_laws():
 # -------------------------------------------------------------- row by row
 
 
+@pytest.mark.key_reuse_off("optax selects between states")
 def test_multi_steps_is_sgld_on_the_mean_gradient():
     tx, params = accumulated(), {"b": jnp.ones(2), "w": jnp.zeros(2)}
     state, grads = tx.init(params), [{"b": jnp.ones(2), "w": 3.0 * jnp.arange(2.0)}]
@@ -243,6 +251,7 @@ def test_multi_steps_is_sgld_on_the_mean_gradient():
     assert int(optax.tree.get(state, "inner_opt_state").count) == 1
 
 
+@pytest.mark.key_reuse_off("optax selects between states")
 def test_apply_if_finite_holds_count_and_noise():
     tx, params = optax.apply_if_finite(kernel(), 3), jnp.ones(2)
     state = tx.init(params)

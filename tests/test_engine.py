@@ -8,7 +8,7 @@ import pytest
 
 import sgld_jax
 from sgld_jax.engine import chunk, drive
-from tests.law import mutated
+from tests.mutants import mutated
 from tests.runs import (
     DATA,
     MEAN,
@@ -49,15 +49,16 @@ def test_draw_k_is_the_position_after_burn_in_plus_k_plus_1_times_thinning(
 
 
 @pytest.mark.parametrize(
-    "old, new",
+    "mark, line",
     [
-        ("burn_in -= updates[0]", "burn_in -= updates[0] + 1"),
-        ("yield updates, 0", "yield updates, 1"),
-        ("< now, thinning, 0)", "<= now, thinning, 0)"),
+        ("burn-in left", "burn_in -= updates[0] + 1"),
+        ("burn-in kept", "yield updates, 1"),
+        ("draws", "plan = np.where(np.arange(length) <= now, thinning, 0)"),
     ],
 )
-def test_mutants_of_the_counting_are_killed(old, new, monkeypatch):
-    monkeypatch.setattr(sgld_jax.engine.sample, "drive", mutated(drive, old, new).drive)
+def test_mutants_of_the_counting_are_killed(mark, line, monkeypatch):
+    mutant = mutated(drive, mark, line)
+    monkeypatch.setattr(sgld_jax.engine.sample, "drive", mutant.drive)
     with pytest.raises(AssertionError):
         test_draw_k_is_the_position_after_burn_in_plus_k_plus_1_times_thinning(1500, 3)
 

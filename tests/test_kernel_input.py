@@ -1,4 +1,4 @@
-"""What `sgld` takes, keeps, and refuses, with a sentence."""
+"""What kernels take, keep, and refuse, with a sentence. Walks the registry."""
 
 import inspect
 
@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import sgld_jax
+from tests.kernels import KERNELS
 
 PARAMS = {"w": jnp.zeros((4, 3)), "b": jnp.zeros(3)}
 
@@ -27,10 +28,10 @@ def one_update(sampler, params, grads=None):
 
 @pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
 @pytest.mark.parametrize("step_size", [0.1, optax.constant_schedule(0.1)])
-def test_dtypes_are_kept_under_strict_promotion(dtype, step_size):
+def test_dtypes_are_kept_under_strict_promotion(make, dtype, step_size):
     with jax.enable_x64(dtype == jnp.float64), jax.numpy_dtype_promotion("strict"):
         params = {"a": jnp.zeros((2, 3), dtype), "b": jnp.zeros(5, dtype)}
-        sampler = sgld_jax.sgld(
+        sampler = make(
             step_size, preconditioner=sgld_jax.diagonal(2.0), temperature=0.5, key=0
         )
         updates = one_update(sampler, params)
@@ -38,32 +39,30 @@ def test_dtypes_are_kept_under_strict_promotion(dtype, step_size):
         assert float(jnp.std(updates["b"].astype(jnp.float32))) > 0
 
 
-def test_float64_noise_has_float64_resolution():
+def test_float64_noise_has_float64_resolution(make):
     with jax.enable_x64(True):
         params = {"a": jnp.zeros(64, jnp.float64), "b": jnp.zeros(64, jnp.float32)}
-        updates = one_update(sgld_jax.sgld(0.5, key=0), params)
+        updates = one_update(make(0.5, key=0), params)
         assert not np.array_equal(updates["a"], np.float32(updates["a"]))
         assert updates["b"].dtype == jnp.float32
         assert abs(np.corrcoef(updates["a"], updates["b"])[0, 1]) < 0.5
 
 
-def test_empty_leaves_pass():
+def test_empty_leaves_pass(make):
     params = {
         "a": jnp.zeros(2),
         "none": None,
         "masked": optax.MaskedNode(),
         "empty": {},
     }
-    updates = one_update(sgld_jax.sgld(0.1, key=0), params)
+    updates = one_update(make(0.1, key=0), params)
     assert jax.tree.structure(updates) == jax.tree.structure(params)
-    assert one_update(sgld_jax.sgld(0.1, key=0), {}) == {}
-    assert one_update(sgld_jax.sgld(0.1, key=0), {"z": jnp.zeros((0, 3))})[
-        "z"
-    ].shape == (0, 3)
+    assert one_update(make(0.1, key=0), {}) == {}
+    assert one_update(make(0.1, key=0), {"z": jnp.zeros((0, 3))})["z"].shape == (0, 3)
 
 
-def test_unknown_extra_arguments_are_ignored():
-    sampler = sgld_jax.sgld(0.1, key=0)
+def test_unknown_extra_arguments_are_ignored(make):
+    sampler = make(0.1, key=0)
     assert isinstance(sampler, optax.GradientTransformationExtraArgs)
     state = sampler.init(PARAMS)
     plain, _ = sampler.update(PARAMS, state, PARAMS)
@@ -79,30 +78,30 @@ def test_unknown_extra_arguments_are_ignored():
         (jnp.zeros(3, jnp.complex64), "split_real_and_imaginary"),
     ],
 )
-def test_integer_and_complex_leaves_are_refused_by_name(leaf, word):
+def test_integer_and_complex_leaves_are_refused_by_name(make, leaf, word):
     with pytest.raises(TypeError, match=r"\['bad'\]") as error:
-        sgld_jax.sgld(0.1, key=0).init({"good": jnp.zeros(2), "bad": leaf})
+        make(0.1, key=0).init({"good": jnp.zeros(2), "bad": leaf})
     assert word in str(error.value)
     assert "good" not in str(error.value)
 
 
-def test_split_real_and_imaginary_is_the_remedy_for_complex_leaves():
-    sampler = optax.contrib.split_real_and_imaginary(sgld_jax.sgld(0.5, key=0))
+def test_split_real_and_imaginary_is_the_remedy_for_complex_leaves(make):
+    sampler = optax.contrib.split_real_and_imaginary(make(0.5, key=0))
     z = jnp.zeros(4000, jnp.complex64)
     updates, _ = sampler.update(z, sampler.init(z), z)
     for part in (updates.real, updates.imag):  # each N(0, 2ε) = N(0, 1)
         assert abs(np.mean(np.square(part)) - 1) < 4.5 * np.sqrt(2 / 4000)
 
 
-def test_wrong_shapes_are_refused_while_tracing_with_the_path():
-    sampler = sgld_jax.sgld(0.1, key=0)
+def test_wrong_shapes_are_refused_while_tracing_with_the_path(make):
+    sampler = make(0.1, key=0)
     grads = {"w": jnp.zeros((4, 3)), "b": jnp.zeros((4, 3))}
     with pytest.raises(ValueError, match=r"\['b'\].*\(4, 3\).*\(3,\)"):
         jax.eval_shape(sampler.update, grads, sampler.init(PARAMS), PARAMS)
 
 
-def test_different_trees_are_refused_with_the_paths():
-    sampler = sgld_jax.sgld(0.1, key=0)
+def test_different_trees_are_refused_with_the_paths(make):
+    sampler = make(0.1, key=0)
     grads = {"w": jnp.zeros((4, 3)), "c": jnp.zeros(3)}
     with pytest.raises(ValueError, match=r"lack .*'b'.* and have .*'c'"):
         jax.eval_shape(sampler.update, grads, sampler.init(PARAMS), PARAMS)
@@ -111,30 +110,30 @@ def test_different_trees_are_refused_with_the_paths():
 @pytest.mark.parametrize(
     "step_size", [0, 0.0, -0.1, float("nan"), float("inf"), jnp.array(-1.0)]
 )
-def test_step_sizes_out_of_range(step_size):
+def test_step_sizes_out_of_range(make, step_size):
     with pytest.raises(ValueError, match="step_size=.*expected"):
-        sgld_jax.sgld(step_size)
+        make(step_size)
 
 
 @pytest.mark.parametrize(
     "temperature", [-0.1, float("nan"), float("inf"), np.float32(-2)]
 )
-def test_temperatures_out_of_range(temperature):
+def test_temperatures_out_of_range(make, temperature):
     with pytest.raises(ValueError, match="temperature=.*expected"):
-        sgld_jax.sgld(0.1, temperature)
+        make(0.1, temperature)
 
 
 @pytest.mark.parametrize("bad", [None, "0.1", True, {"w": 0.1}])
-def test_hyperparameters_of_the_wrong_type(bad):
+def test_hyperparameters_of_the_wrong_type(make, bad):
     with pytest.raises(TypeError, match="expected a number or a function"):
-        sgld_jax.sgld(bad)
+        make(bad)
     with pytest.raises((TypeError, ValueError), match="expected"):
-        sgld_jax.sgld(0.1, bad)
+        make(0.1, bad)
 
 
-def test_a_step_per_coordinate_is_a_preconditioner():
+def test_a_step_per_coordinate_is_a_preconditioner(make):
     with pytest.raises(ValueError, match="diagonal"):
-        sgld_jax.sgld(jnp.array([0.1, 0.2]))
+        make(jnp.array([0.1, 0.2]))
 
 
 @pytest.mark.parametrize("scale", [0.0, -1.0, {"w": jnp.array([1.0, float("nan")])}])
@@ -143,24 +142,24 @@ def test_diagonal_refuses_what_is_not_positive(scale):
         sgld_jax.diagonal(scale)
 
 
-def test_diagonal_refuses_what_does_not_fit():
+def test_diagonal_refuses_what_does_not_fit(make):
     for scale, words in [
         ({"w": 1.0}, "no entry for"),
         ({"w": jnp.ones(3), "b": 1.0}, r"\['w'\] has shape \(3,\)"),
     ]:
-        sampler = sgld_jax.sgld(0.1, preconditioner=sgld_jax.diagonal(scale), key=0)
+        sampler = make(0.1, preconditioner=sgld_jax.diagonal(scale), key=0)
         with pytest.raises(ValueError, match=words):
             sampler.init(PARAMS)
 
 
-def test_init_looks_at_no_value():
-    sampler = sgld_jax.sgld(0.1, key=0)
+def test_init_looks_at_no_value(make):
+    sampler = make(0.1, key=0)
     state = jax.eval_shape(sampler.init, PARAMS)
     assert state.rng_key.shape == () and state.count.dtype == jnp.int32
 
 
-def test_the_counter_saturates_instead_of_wrapping():
-    sampler = sgld_jax.sgld(optax.constant_schedule(0.1), key=0)
+def test_the_counter_saturates_instead_of_wrapping(make):
+    sampler = make(optax.constant_schedule(0.1), key=0)
     state = sampler.init(PARAMS)._replace(count=jnp.array(2**31 - 1, jnp.int32))
     _, after = sampler.update(PARAMS, state, PARAMS)
     assert int(after.count) == 2**31 - 1
@@ -181,21 +180,23 @@ trees = st.recursive(
 
 
 @settings(max_examples=40, deadline=None, derandomize=True)
-@given(trees)
-def test_any_tree_keeps_its_structure_shapes_and_dtypes(tree):
-    updates = one_update(sgld_jax.sgld(0.1, key=0), tree)
+@given(tree=trees)
+@pytest.mark.parametrize("name", KERNELS)
+def test_any_tree_keeps_its_structure_shapes_and_dtypes(name, tree):
+    updates = one_update(KERNELS[name].make(0.1, key=0), tree)
     assert jax.tree.structure(updates) == jax.tree.structure(tree)
     for u, p in zip(jax.tree.leaves(updates), jax.tree.leaves(tree)):
         assert (u.shape, u.dtype) == (p.shape, p.dtype)
         assert bool(jnp.all(jnp.isfinite(u)))
 
 
-def test_the_signature_is_the_published_one():
-    assert str(inspect.signature(sgld_jax.sgld)).startswith("(step_size: ") and list(
-        inspect.signature(sgld_jax.sgld).parameters
-    ) == [
-        "step_size",
-        "temperature",
-        "preconditioner",
-        "key",
-    ]
+@pytest.mark.parametrize("name", KERNELS)
+def test_the_signature_begins_alike(name):
+    """Two positional parameters of the same name and default, then keywords."""
+    assert KERNELS[name].make is getattr(sgld_jax, name)
+    signature = inspect.signature(KERNELS[name].make)
+    first, second, *rest = signature.parameters.values()
+    assert (first.name, first.default) == ("step_size", first.empty)
+    assert (second.name, second.default) == ("temperature", 1.0)
+    assert {"preconditioner", "key"} <= {p.name for p in rest}
+    assert all(p.kind is p.KEYWORD_ONLY for p in rest)

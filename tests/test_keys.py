@@ -13,7 +13,7 @@ import pytest
 import sgld_jax
 from sgld_jax import keys as keys_module
 from sgld_jax.keys import as_key, chain_keys, step_key
-from tests.law import mutated
+from tests.mutants import mutated
 
 PARAMS = {"w": jnp.zeros((3, 2)), "b": jnp.zeros(2)}
 
@@ -37,9 +37,9 @@ def noise(sampler, state, params=PARAMS):
 # --- what `key=` takes ---------------------------------------------------------------
 
 
-def test_seeds_typed_keys_and_legacy_keys_are_one_stream_and_stored_typed():
+def test_seeds_typed_keys_and_legacy_keys_are_one_stream_and_stored_typed(make):
     states = [
-        sgld_jax.sgld(0.1, key=key).init(PARAMS)
+        make(0.1, key=key).init(PARAMS)
         for key in (
             7,
             np.int64(7),
@@ -70,23 +70,23 @@ def test_seeds_typed_keys_and_legacy_keys_are_one_stream_and_stored_typed():
         (jnp.zeros((2, 2), jnp.uint32), ValueError, "jax.vmap"),
     ],
 )
-def test_keys_that_are_refused_when_the_sampler_is_built(key, error, words):
+def test_keys_that_are_refused_when_the_sampler_is_built(make, key, error, words):
     with pytest.raises(error, match=words):
-        sgld_jax.sgld(0.1, key=key)
+        make(0.1, key=key)
 
 
-def test_a_batch_of_keys_is_refused():
+def test_a_batch_of_keys_is_refused(make):
     with pytest.raises(ValueError, match="batch of keys"):
-        sgld_jax.sgld(0.1, key=jax.random.split(jax.random.key(0), 4))
+        make(0.1, key=jax.random.split(jax.random.key(0), 4))
 
 
 def test_the_largest_seed_is_taken():
     assert distinct(jnp.stack([as_key(s) for s in (0, 2**31, 2**32 - 1)])) == 3
 
 
-def test_rbg_keys_are_refused_under_vmap_and_in_sample():
+def test_rbg_keys_are_refused_under_vmap_and_in_sample(make):
     key = jax.random.key(0, impl="rbg")
-    sampler = sgld_jax.sgld(0.1, key=key)
+    sampler = make(0.1, key=key)
     noise(sampler, sampler.init(PARAMS))  # one chain is fine
     with pytest.raises(ValueError, match="threefry"):
         jax.vmap(sampler.init)(stack(3))
@@ -97,8 +97,8 @@ def test_rbg_keys_are_refused_under_vmap_and_in_sample():
         sgld_jax.start(key, sampler, lambda key: PARAMS, num_chains=2)
 
 
-def test_without_a_key_the_first_update_raises_and_names_both_remedies():
-    sampler = sgld_jax.sgld(0.1)
+def test_without_a_key_the_first_update_raises_and_names_both_remedies(make):
+    sampler = make(0.1)
     state = sampler.init(PARAMS)
     assert isinstance(state.rng_key, sgld_jax.Unseeded)
     assert jax.tree.leaves(state.rng_key) == []
@@ -109,10 +109,11 @@ def test_without_a_key_the_first_update_raises_and_names_both_remedies():
 # --- streams -------------------------------------------------------------------------
 
 
-def test_nobody_elses_stream_is_repeated():
+@pytest.mark.key_reuse_off("draws from one key twice to compare")
+def test_nobody_elses_stream_is_repeated(make):
     """optax.add_noise(key=0), model.init and jax.random.normal(key(0)) draw other numbers."""
     p = jnp.zeros(8)
-    sampler = sgld_jax.sgld(0.5, key=0)
+    sampler = make(0.5, key=0)
     ours = np.asarray(noise(sampler, sampler.init(p), p))
     add_noise = optax.add_noise(1.0, 0.0, key=0)
     theirs = np.asarray(add_noise.update(p, add_noise.init(p))[0])
@@ -125,8 +126,8 @@ def test_nobody_elses_stream_is_repeated():
         assert not np.intersect1d(np.round(ours, 5), np.round(other, 5)).size
 
 
-def test_trees_and_kernels_of_one_seed_have_streams_of_their_own():
-    init = sgld_jax.sgld(0.1, key=0).init
+def test_trees_and_kernels_of_one_seed_have_streams_of_their_own(make):
+    init = make(0.1, key=0).init
     trees = [
         {"a": jnp.zeros(3)},
         {"b": jnp.zeros(3)},
@@ -136,9 +137,9 @@ def test_trees_and_kernels_of_one_seed_have_streams_of_their_own():
     assert distinct(jnp.stack([init(tree).rng_key for tree in trees])) == len(trees)
 
 
-def test_the_callers_key_may_be_donated_and_the_sampler_used_again():
+def test_the_callers_key_may_be_donated_and_the_sampler_used_again(make):
     key = jax.random.key(0)
-    sampler = sgld_jax.sgld(0.1, key=key)
+    sampler = make(0.1, key=key)
     step = jax.jit(sampler.update, donate_argnums=(1,))
     for _ in range(
         2
@@ -148,8 +149,8 @@ def test_the_callers_key_may_be_donated_and_the_sampler_used_again():
     assert not key.is_deleted()
 
 
-def test_noise_of_a_step_is_a_function_of_key_and_count_alone():
-    sampler = sgld_jax.sgld(0.1, key=0)
+def test_noise_of_a_step_is_a_function_of_key_and_count_alone(make):
+    sampler = make(0.1, key=0)
     state = sampler.init(PARAMS)
     for _ in range(5):
         updates, state = sampler.update(PARAMS, state, PARAMS)
@@ -169,19 +170,19 @@ def levels_meet(chain_keys):
     return len(np.unique(everything, axis=0)) < len(everything)
 
 
+@pytest.mark.key_reuse_off("draws from one key twice to compare")
 def test_levels_do_not_meet():
     assert not levels_meet(chain_keys)
 
 
+@pytest.mark.key_reuse_off("draws from one key twice to compare")
 def test_levels_that_meet_are_seen():
-    mutant = mutated(
-        keys_module, "base = jax.random.fold_in(key, _CHAIN)", "base = key"
-    )
+    mutant = mutated(keys_module, "level", "base = key")
     assert levels_meet(mutant.chain_keys)
 
 
-def test_an_init_that_maps_no_parameter_is_out_of_sight_and_seed_cures_it():
-    init = sgld_jax.sgld(0.1, key=0).init
+def test_an_init_that_maps_no_parameter_is_out_of_sight_and_seed_cures_it(make):
+    init = make(0.1, key=0).init
     states = jax.vmap(lambda i: init(PARAMS))(jnp.arange(4))
     assert distinct(states.rng_key) == 1
     assert distinct(sgld_jax.seed(states, 0).rng_key) == 4
@@ -190,8 +191,8 @@ def test_an_init_that_maps_no_parameter_is_out_of_sight_and_seed_cures_it():
 # --- chains are independent by construction ------------------------------------------
 
 
-def vmapped_inits():
-    init = sgld_jax.sgld(0.1, key=0).init
+def vmapped_inits(make=sgld_jax.sgld):
+    init = make(0.1, key=0).init
     partly = {"w": jnp.zeros((6, 3, 2)), "b": jnp.zeros(2)}  # a shared bias
     twice = jax.tree.map(lambda x: jnp.zeros((2, 3, *x.shape)), PARAMS)
     axis1 = jax.tree.map(lambda x: jnp.moveaxis(x, 0, -1), stack(6))
@@ -210,13 +211,13 @@ def vmapped_inits():
 
 
 @pytest.mark.parametrize("how", vmapped_inits())
-def test_a_vmapped_init_gives_every_chain_its_own_key(how):
-    keys = vmapped_inits()[how]().rng_key
+def test_a_vmapped_init_gives_every_chain_its_own_key(make, how):
+    keys = vmapped_inits(make)[how]().rng_key
     assert distinct(keys) == keys.size == 6
 
 
-def test_chains_of_a_batch_do_not_depend_on_its_size():
-    sampler = sgld_jax.sgld(0.1, key=0)
+def test_chains_of_a_batch_do_not_depend_on_its_size(make):
+    sampler = make(0.1, key=0)
 
     def first_noise(n):
         states = jax.vmap(sampler.init)(stack(n))
@@ -228,11 +229,11 @@ def test_chains_of_a_batch_do_not_depend_on_its_size():
     jax.tree.map(lambda a, b: np.testing.assert_array_equal(a, b[3]), one, few)
 
 
-def test_a_sweep_over_step_sizes_from_one_start():
+def test_a_sweep_over_step_sizes_from_one_start(make):
     """The state is built inside the vmapped loop: only `update` can see the chains."""
 
     def run(step_size):
-        sampler = sgld_jax.sgld(step_size, key=0)
+        sampler = make(step_size, key=0)
         theta = jnp.zeros(2)
 
         def update(carry, _):
@@ -250,15 +251,15 @@ def test_a_sweep_over_step_sizes_from_one_start():
     assert len(np.unique(np.round(nested, 6))) == nested.size
 
 
-def test_a_state_broadcast_into_a_vmapped_update():
-    sampler = sgld_jax.sgld(0.1, key=0)
+def test_a_state_broadcast_into_a_vmapped_update(make):
+    sampler = make(0.1, key=0)
     grads = stack(6)
     updates, _ = jax.vmap(sampler.update, (0, None))(grads, sampler.init(PARAMS))
     assert len(np.unique(np.asarray(updates["w"]))) == updates["w"].size
 
 
-def test_who_wants_common_noise_maps_equal_keys():
-    sampler = sgld_jax.sgld(0.1)
+def test_equal_keys_that_are_mapped_give_common_noise(make):
+    sampler = make(0.1)
     state = sampler.init(PARAMS)
     same = jnp.stack([jax.random.key(1)] * 3)
     states = jax.vmap(lambda k: sgld_jax.seed(state, k))(same)
@@ -267,8 +268,8 @@ def test_who_wants_common_noise_maps_equal_keys():
         np.testing.assert_array_equal(row, updates["w"][0])
 
 
-def test_derivatives_and_checkpoint_pass_through():
-    sampler = sgld_jax.sgld(0.1, key=0)
+def test_derivatives_and_checkpoint_pass_through(make):
+    sampler = make(0.1, key=0)
 
     def loss(p):
         updates, _ = sampler.update(
@@ -292,6 +293,50 @@ def test_derivatives_and_checkpoint_pass_through():
     assert len(np.unique(np.asarray(each)[:, 0])) == 3
     hessian = jax.hessian(lambda b: loss({**at, "b": b}))(at["b"])
     np.testing.assert_allclose(hessian, 2 * 0.2**2 * np.eye(2), rtol=1e-5)
+
+
+def end_of_a_path(make, eps, T, decaying=False):
+    """A function of the last position after three updates on U = |θ|²."""
+    step_size = (lambda count: eps / (1 + count)) if decaying else eps
+    sampler = make(step_size, T, key=0)
+    theta = jnp.ones(3)
+    state = sampler.init(theta)
+    for _ in range(3):
+        updates, state = sampler.update(2 * theta, state, theta)
+        theta = theta + updates
+    return jnp.sum(theta**2)
+
+
+@pytest.mark.parametrize(
+    "argument, at", [(0, (0.1, 1.3)), (1, (0.1, 1.3)), (0, (0.1, 0))]
+)
+@pytest.mark.parametrize("decaying", [False, True])
+def test_derivatives_in_step_size_and_temperature(make, argument, at, decaying):
+    """Forward, reverse and by differences; also in ε where T = 0."""
+    at = tuple(map(jnp.float32, at))
+
+    def f(x):
+        changed = (*at[:argument], x, *at[argument + 1 :])
+        return end_of_a_path(make, *changed, decaying=decaying)
+
+    h = 0.01
+    by_differences = (f(at[argument] + h) - f(at[argument] - h)) / (2 * h)
+    reverse, forward = jax.grad(f)(at[argument]), jax.jacfwd(f)(at[argument])
+    np.testing.assert_allclose(reverse, by_differences, rtol=0.02)
+    np.testing.assert_allclose(forward, reverse, rtol=1e-4)
+    curvature = jax.jit(jax.hessian(f))(at[argument])
+    assert np.isfinite(curvature) and curvature != 0
+
+
+@pytest.mark.parametrize("derivative", [jax.grad, jax.jacfwd, jax.hessian])
+@pytest.mark.parametrize("decaying", [False, True])
+def test_derivatives_of_a_sweep_see_noise_of_their_own(make, derivative, decaying):
+    """Chains of one step size differ, in a `vmap` of derivatives and in two of them."""
+    d = derivative(lambda eps: end_of_a_path(make, eps, 1.3, decaying))
+    once = np.asarray(jax.vmap(d)(jnp.array([0.1, 0.1, 0.2])))
+    assert len(np.unique(once)) == 3
+    twice = np.asarray(jax.vmap(jax.vmap(d))(jnp.full((2, 3), 0.1)))
+    assert len(np.unique(twice)) == 6 and np.isfinite(twice).all()
 
 
 def test_chain_keys_are_prefix_stable():

@@ -1,4 +1,4 @@
-"""Identities: T = 0 is SGD, Welling and Teh's step is twice ours, mean loss and sum loss."""
+"""Identities: T = 0 is an optimizer, Welling and Teh's step is twice ours, mean loss and sum loss."""
 
 import chex
 import jax
@@ -8,6 +8,7 @@ import optax
 import pytest
 
 import sgld_jax
+from tests.kernels import KERNELS
 
 PARAMS = {"w": jnp.linspace(-1.0, 2.0, 6).reshape(2, 3), "b": jnp.array([0.1, -0.7])}
 
@@ -38,38 +39,43 @@ STEPS = {"number": 0.037, "schedule": optax.exponential_decay(0.05, 3, 0.8)}
 @pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
 @pytest.mark.parametrize("jit", [False, True])
-def test_temperature_zero_is_sgd_bit_for_bit(step, dtype, jit):
-    ours = path(sgld_jax.sgld(STEPS[step], temperature=0.0), cast(dtype), jit=jit)
-    sgd = path(optax.sgd(STEPS[step]), cast(dtype), jit=jit)
-    chex.assert_trees_all_equal(ours, sgd, strict=True)
+@pytest.mark.parametrize("name", KERNELS)
+def test_temperature_zero_is_its_twin_bit_for_bit(name, step, dtype, jit):
+    kernel, step = KERNELS[name], STEPS[step]
+    ours = path(kernel.make(step, temperature=0.0), cast(dtype), jit=jit)
+    twin = path(kernel.at_zero(step), cast(dtype), jit=jit)
+    chex.assert_trees_all_equal(ours, twin, strict=True)
 
 
-def test_temperature_zero_is_sgd_in_float64():
+@pytest.mark.parametrize("name", KERNELS)
+def test_temperature_zero_is_its_twin_in_float64(name):
     with jax.enable_x64(True):
-        params = cast(jnp.float64)
-        ours = path(sgld_jax.sgld(0.037, temperature=0.0), params)
-        chex.assert_trees_all_equal(ours, path(optax.sgd(0.037), params), strict=True)
+        params, kernel = cast(jnp.float64), KERNELS[name]
+        ours = path(kernel.make(0.037, temperature=0.0), params)
+        twin = path(kernel.at_zero(0.037), params)
+        chex.assert_trees_all_equal(ours, twin, strict=True)
 
 
 @pytest.mark.parametrize("zero", [0, 0.0])
-def test_a_literal_zero_draws_no_noise_and_needs_no_key(zero):
-    sampler = sgld_jax.sgld(0.1, zero)
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_literal_zero_draws_no_noise_and_needs_no_key(name, zero):
+    sampler = KERNELS[name].make(0.1, zero)
     state = sampler.init(PARAMS)
     jaxpr = str(jax.make_jaxpr(sampler.update)(PARAMS, state, PARAMS))
     assert "random_bits" not in jaxpr and "threefry" not in jaxpr
-    noisy = sgld_jax.sgld(0.1, 1.0, key=0)
+    noisy = KERNELS[name].make(0.1, 1.0, key=0)
     assert "random_bits" in str(
         jax.make_jaxpr(noisy.update)(PARAMS, noisy.init(PARAMS))
     )
 
 
-def test_a_traced_zero_agrees_with_sgd_to_rounding():
-    sampler = sgld_jax.sgld(0.037, lambda count: jnp.zeros(()), key=0)
-    for (_, ours), (_, sgd) in zip(
-        path(sampler, PARAMS), path(optax.sgd(0.037), PARAMS)
-    ):
+@pytest.mark.parametrize("name", KERNELS)
+def test_a_traced_zero_agrees_with_its_twin_to_rounding(name):
+    sampler = KERNELS[name].make(0.037, lambda count: jnp.zeros(()), key=0)
+    twin = KERNELS[name].at_zero(0.037)
+    for (_, ours), (_, theirs) in zip(path(sampler, PARAMS), path(twin, PARAMS)):
         jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, sgd
+            lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-6), ours, theirs
         )
 
 
@@ -120,22 +126,23 @@ def test_mean_loss_with_temperature_1_over_n_is_the_sum_loss():
     )
 
 
-def test_identity_preconditioner_is_the_plain_kernel_and_ones_too():
-    plain = path(sgld_jax.sgld(0.1, key=1), PARAMS)
-    identity = path(
-        sgld_jax.sgld(0.1, preconditioner=sgld_jax.identity(), key=1), PARAMS
-    )
-    ones = path(
-        sgld_jax.sgld(0.1, preconditioner=sgld_jax.diagonal(1.0), key=1), PARAMS
-    )
+@pytest.mark.parametrize("name", KERNELS)
+def test_identity_preconditioner_is_the_plain_kernel_and_ones_too(name):
+    def preconditioned(**kwargs):
+        return path(KERNELS[name].make(0.1, key=1, **kwargs), PARAMS)
+
+    plain = preconditioned()
+    identity = preconditioned(preconditioner=sgld_jax.identity())
+    ones = preconditioned(preconditioner=sgld_jax.diagonal(1.0))
     chex.assert_trees_all_equal(plain, identity, strict=True)
     chex.assert_trees_all_equal(plain, ones, strict=True)
 
 
-def test_scale_identity():
+@pytest.mark.parametrize("name", KERNELS)
+def test_scale_identity(name):
     """θ → cθ with ε → c²ε gives the same path times c (laws.md 1.1)."""
-    c = 4.0
-    small, large = sgld_jax.sgld(0.01, key=2), sgld_jax.sgld(0.01 * c**2, key=2)
+    c, make = 4.0, KERNELS[name].make
+    small, large = make(0.01, key=2), make(0.01 * c**2, key=2)
     a, b = PARAMS, jax.tree.map(lambda x: c * x, PARAMS)
     state_a, state_b = small.init(a), large.init(b)
     for _ in range(10):

@@ -58,6 +58,7 @@ def test_every_slot_draws_noise_of_its_own():
     assert not np.isin(updates["b"], updates["w"]).any()
 
 
+@pytest.mark.key_reuse_off("draws from one key twice to compare")
 def test_nobody_elses_stream_is_repeated():
     """Neither the normals of the key itself, nor those optax draws from it."""
     x, tx, n = jnp.zeros(3), sgld_jax.sgld(0.5), np.sqrt(2 * 0.5)  # noise of variance 1

@@ -21,7 +21,7 @@ stacked start step summary to_arviz with_replacement
 
 # From the ground up. A file may import from its own floor and from those below it.
 FLOORS = [
-    {"leaves", "noise", "keys", "seeding", "preconditioners", "schedules"},
+    {"leaves", "noise", "keys", "seeding", "preconditioners", "schedules", "states"},
     {"kernels"},
     {"potentials"},
     {"engine"},

@@ -18,7 +18,7 @@ import optax
 from sgld_jax.engine.chain import Chain, Failure, pick, step
 from sgld_jax.potentials.batches import Batches
 from sgld_jax.potentials.potential import Potential
-from sgld_jax.schedules import Trace
+from sgld_jax.states import Trace
 
 PyTree = Any
 

@@ -87,12 +87,13 @@ def _chunks(
     while burn_in > 0:
         updates = np.zeros(length, np.int32)
         updates[0] = min(burn_in, _UPDATES_PER_CHUNK)
-        burn_in -= updates[0]
-        yield updates, 0
+        burn_in -= updates[0]  # burn-in left
+        yield updates, 0  # burn-in kept
     while num_samples > 0:
         now = min(num_samples, length)
         num_samples -= now
-        yield np.where(np.arange(length) < now, thinning, 0).astype(np.int32), now
+        plan = np.where(np.arange(length) < now, thinning, 0)  # draws
+        yield plan.astype(np.int32), now
 
 
 def _advance(

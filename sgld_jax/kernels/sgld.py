@@ -27,17 +27,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sgld_jax.keys import Unseeded, check_key, init_key, mapped_like, step_key
+from sgld_jax.keys import Unseeded, check_key
 from sgld_jax.leaves import add, check_grads, check_params, scale
-from sgld_jax.noise import normal_like
+from sgld_jax.noise import noise
 from sgld_jax.preconditioners import Preconditioner, identity
-from sgld_jax.schedules import (
-    Trace,
-    at,
-    check_step_size,
-    check_temperature,
-    is_zero,
-)
+from sgld_jax.schedules import at, check_step_size, check_temperature, is_zero
+from sgld_jax.states import Trace, first_state, next_state
 
 
 class SGLDState(NamedTuple):
@@ -97,25 +92,25 @@ def sgld(
 
     def init(params):
         check_params(params)
-        rng_key = init_key(key, "sgld", params)
-        count, trace = mapped_like((jnp.zeros([], jnp.int32), Trace.of()), params)
-        return SGLDState(count, rng_key, preconditioner.init(params), trace)
+        metric = preconditioner.init(params)
+        return first_state(SGLDState, "sgld", key, params, metric=metric)
 
     def update(grads, state, params=None, **extra):
         del extra
         check_grads(grads, params)
-        count = state.count
-        eps, T = at(step_size, count), at(temperature, count)
+        eps = at(step_size, state.count)  # step size
+        T = at(temperature, state.count)  # temperature
         metric = preconditioner.update(grads, state.metric, params)
 
-        updates = scale(-eps, preconditioner.multiply(metric, grads))
+        updates = scale(-eps, preconditioner.multiply(metric, grads))  # drift
         if not is_zero(temperature):
-            xi = normal_like(step_key(state.rng_key, count, (grads, eps, T)), grads)
-            sd = jnp.sqrt(2 * eps * T)
-            updates = add(updates, scale(sd, preconditioner.multiply_sqrt(metric, xi)))
+            # Two roots, since one of the product has the slope 0/0 in ε at T = 0.
+            sd = jnp.sqrt(2 * eps) * jnp.sqrt(T)  # noise
+            sd_xi = noise(state, sd, grads)
+            updates = add(updates, preconditioner.multiply_sqrt(metric, sd_xi))  # kick
 
-        trace = mapped_like(Trace.of(step_size=eps, temperature=T, weight=eps), grads)
-        count = optax.safe_increment(count)
-        return updates, state._replace(count=count, metric=metric, trace=trace)
+        return updates, next_state(
+            state, grads, step_size=eps, temperature=T, weight=eps, metric=metric
+        )
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore

@@ -16,7 +16,8 @@ from sgld_jax.leaves import paths
 
 PyTree = Any
 
-_ROUNDS = 20  # each halves what is left of the order: pairs are uniform to 2⁻²⁰
+# Each round halves what is left of the order: after 20, pairs are uniform to 2⁻²⁰.
+_ROUNDS = 20  # rounds
 
 
 class BatchState(NamedTuple):
@@ -198,7 +199,7 @@ def _permuted(position: jax.Array, words: jax.Array, num_data: int) -> jax.Array
         key = _mix(words[0] + r.astype(jnp.uint32) * np.uint32(0x9E3779B9))
         pivot = _mix(key ^ words[1]) % size
         partner = jnp.where(pivot >= x, pivot - x, pivot + size - x)
-        swap = _mix(jnp.maximum(x, partner) ^ key) >> 31
+        swap = _mix(jnp.maximum(x, partner) ^ key) >> 31  # one bit for both
         return jnp.where(swap == 1, partner, x)
 
     x = position.astype(jnp.uint32)

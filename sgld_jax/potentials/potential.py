@@ -43,7 +43,7 @@ class _Minibatch:
                 f"expected ({n},), one value per example. A mean or sum over the batch "
                 f"would lose the factor N/n; drop the reduction."
             )
-        return -log_prior - (self.num_data / n) * jnp.sum(each)
+        return -log_prior - (self.num_data / n) * jnp.sum(each)  # the potential
 
 
 def minibatch_potential(

@@ -1,0 +1,84 @@
+"""The state of a kernel: what all kernels keep, and how an update ends.
+
+Kernels are written for one chain. What makes them right under `jax.vmap`, where every
+chain needs a key and a count of its own, is here and in `noise.py`.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sgld_jax.keys import copy_per_chain, init_key
+
+PyTree = Any
+
+
+class Trace(NamedTuple):
+    """What the last update used. Every kernel's state ends in one.
+
+    Weights of draws and reports come from it, and need not know the kernel.
+
+    Attributes:
+      step_size: ε, float32 `[]`.
+      temperature: T, float32 `[]`.
+      weight: importance of the position just reached in averages over draws,
+        float32 `[]`, not normalised; ε for kernels whose step may decay
+        (Welling and Teh 2011, section 4.2).
+    """
+
+    step_size: jax.Array
+    temperature: jax.Array
+    weight: jax.Array
+
+    @classmethod
+    def of(cls, step_size: Any = 0.0, temperature: Any = 0.0, weight: Any = 0.0):
+        """A trace of float32 scalars, so that the state never changes its dtypes."""
+        return cls(
+            *(jnp.asarray(x, jnp.float32) for x in (step_size, temperature, weight))
+        )
+
+
+def first_state(
+    kind: Any, kernel: str, key: Any, params: PyTree, **memory: PyTree
+) -> Any:
+    """The state of a kernel before its first update.
+
+    Args:
+      kind: the NamedTuple of the state: count, rng_key, the memory, trace.
+      kernel: its name, which goes into the key: no other kernel has its stream.
+      key: what the kernel was given: a seed, a key, or None.
+      params: where the chain starts.
+      **memory: what this kernel keeps beside; built from `params`.
+
+    Returns:
+      A `kind`. Under a `vmap` of `params` every chain has a key of its own.
+    """
+    rng_key = init_key(key, kernel, params)
+    count, trace = copy_per_chain((jnp.zeros([], jnp.int32), Trace.of()), params)
+    return kind(count=count, rng_key=rng_key, trace=trace, **memory)
+
+
+def next_state(
+    state: Any,
+    grads: PyTree,
+    *,
+    step_size: Any,
+    temperature: Any,
+    weight: Any,
+    **memory: PyTree,
+) -> Any:
+    """The state after an update that saw `grads`: one count more, a new trace.
+
+    Args:
+      state: before the update.
+      grads: what the update was given.
+      step_size: ε of this update.
+      temperature: T of this update.
+      weight: of the position it reaches, see `Trace`.
+      **memory: what else of the state has changed.
+    """
+    trace = copy_per_chain(Trace.of(step_size, temperature, weight), grads)
+    count = optax.safe_increment(state.count)  # count
+    return state._replace(count=count, trace=trace, **memory)
