@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import sgld_jax
-from sgld_jax.engine import chunk, drive
+from sgld_jax.engine import plan
 from tests.mutants import mutated
 from tests.runs import (
     DATA,
@@ -51,14 +51,17 @@ def test_draw_k_is_the_position_after_burn_in_plus_k_plus_1_times_thinning(
 @pytest.mark.parametrize(
     "mark, line",
     [
-        ("burn-in left", "burn_in -= updates[0] + 1"),
-        ("burn-in kept", "yield updates, 1"),
-        ("draws", "plan = np.where(np.arange(length) <= now, thinning, 0)"),
+        ("next draw", "first = self.burn_in + self.drawn(done) * self.thinning + 1"),
+        ("draws made", "return max(done - self.burn_in - 1, 0) // self.thinning"),
+        (
+            "updates before a stop",
+            "updates[: len(stops)] = np.diff(stops, prepend=done) + 1",
+        ),
     ],
 )
 def test_mutants_of_the_counting_are_killed(mark, line, monkeypatch):
-    mutant = mutated(drive, mark, line)
-    monkeypatch.setattr(sgld_jax.engine.sample, "drive", mutant.drive)
+    mutant = mutated(plan, mark, line)
+    monkeypatch.setattr(sgld_jax.engine.sample, "Plan", mutant.Plan)
     with pytest.raises(AssertionError):
         test_draw_k_is_the_position_after_burn_in_plus_k_plus_1_times_thinning(1500, 3)
 
@@ -165,41 +168,6 @@ def test_python_numbers_and_weak_types_are_starting_points():
     assert samples.params["a"].shape == (4, 3)
 
 
-# --- data are arguments --------------------------------------------------------------
-
-
-@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit])
-def test_arrays_a_potential_closes_over_are_no_constants_of_the_program(
-    wrap, monkeypatch
-):
-    big = jnp.linspace(0.0, 1.0, 50_000)
-    texts = []
-    call = chunk.Program.__call__
-
-    def spy(program, *args):
-        lowered = program.jitted.lower(program.constants, jax.tree.leaves(args))
-        texts.append(lowered.as_text())
-        return call(program, *args)
-
-    monkeypatch.setattr(chunk.Program, "__call__", spy)
-    density = wrap(lambda x: -0.5 * jnp.sum((x - big.mean()) ** 2) + big[3])
-    run(2, potential=sgld_jax.from_log_density(density))
-    run(2, potential=wrap(lambda x, batch: jnp.sum((x - big.mean()) ** 2)))
-    run(2, collect=wrap(lambda x: x[0] + big[7]))
-    on_data(2, num_chains=3)
-    assert len(texts) >= 4
-    assert max(map(len, texts)) < 200_000  # 50,000 numbers in hex: 400 kB
-
-
-def test_programs_are_kept():
-    kwargs = {"num_chains": 7, "thinning": 2}
-    run(2, **kwargs)
-    before = chunk._traced.cache_info()
-    assert run(300, burn_in=5, **kwargs).report.compile_seconds < 0.2
-    after = chunk._traced.cache_info()
-    assert (after.hits - before.hits, after.misses - before.misses) == (1, 0)
-
-
 # --- after the run -------------------------------------------------------------------
 
 
@@ -230,36 +198,6 @@ def test_a_state_whose_chains_share_a_key_is_refused():
     same = chain._replace(state=chain.state._replace(rng_key=keys))
     with pytest.raises(ValueError, match="only 1 different keys.*sgld_jax.seed"):
         sgld_jax.resume(same, SAMPLER, QUADRATIC, num_samples=2)
-
-
-@pytest.mark.parametrize("where", ["_advance", "_first"])
-@pytest.mark.parametrize("burn_in", [0, 5000])
-def test_ctrl_c_keeps_the_draws_and_says_how_to_go_on(where, burn_in, monkeypatch):
-    whole = run(3000, burn_in=burn_in)
-    original, calls = getattr(drive, where), []
-
-    def interrupted(*args):
-        calls.append(args)
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return original(*args)
-
-    monkeypatch.setattr(drive, where, interrupted)
-    samples = run(3000, burn_in=burn_in)
-    assert samples.interrupted and samples.num_samples < 3000
-    assert (samples.num_samples > 0) == (burn_in == 0)
-    np.testing.assert_array_equal(
-        samples.params, whole.params[:, : samples.num_samples]
-    )
-    assert samples.report.updates == int(samples.final.count[0]) == 2048
-    left, more = max(burn_in - 2048, 0), 3000 - samples.num_samples
-    sentence = f"burn_in={left}, num_samples={more}, thinning=1"
-    assert sentence in str(samples.report)
-    monkeypatch.setattr(drive, where, original)
-    rest = sgld_jax.resume(
-        samples.final, SAMPLER, QUADRATIC, burn_in=left, num_samples=more
-    )
-    assert_equal_bits(samples.concatenate(rest).params, whole.params)
 
 
 def test_resume_refuses_another_sampler_and_other_batches():
@@ -295,16 +233,6 @@ def test_step_makes_the_checks_that_sample_makes():
         sgld_jax.step(chain, sampler, MEAN, data=few, batches=SCHEMES["shuffled"])
     with pytest.raises(ValueError, match="there are no data"):
         run(2, sampler, MEAN)
-
-
-def test_potentials_that_cannot_be_hashed_run_all_the_same():
-    class Callable_:
-        __hash__ = None
-
-        def __call__(self, x, batch):
-            return 0.5 * jnp.sum(x**2)
-
-    assert run(2, potential=Callable_()).params.shape == (4, 2, 2)
 
 
 def test_progress_shows_updates_and_failures(capsys, monkeypatch):

@@ -128,13 +128,14 @@ def start(
     state = jax.vmap(sampler.init)(params)
     if has_slot(state):
         state = jax.vmap(seed)(state, noise_keys)
-    healthy = jnp.full([num_chains], -1, jnp.int32)
+    # Two arrays, since one buffer in two places could not be donated.
+    healthy = [jnp.full([num_chains], -1, jnp.int32) for _ in range(2)]
     return Chain(
         params,
         state,
         jax.vmap(batches.init)(batch_keys),
         jnp.zeros([num_chains], jnp.int32),
-        Failure(healthy, healthy),
+        Failure(*healthy),
     )
 
 

@@ -1,142 +1,274 @@
-"""The driver: a run as a sequence of compiled chunks, each checked when it is done."""
+"""The driver: a run as a sequence of compiled chunks of about half a second.
 
+One chunk is computed while the one before it is looked at and copied. What is settled
+is kept whatever comes after it: Ctrl-C, an exception from a callback, a full device.
+"""
+
+import functools
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+import warnings
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sgld_jax.engine.chain import Chain, check_count, pick
-from sgld_jax.engine.chunk import Draw, Recipe, compile_chunk
+from sgld_jax.engine.chain import Chain, pick
+from sgld_jax.engine.loop import Draw, Model, chunk, empty_block, model_of
+from sgld_jax.engine.plan import Plan, Steps
+from sgld_jax.engine.program import Program
 from sgld_jax.engine.progress import Progress
 from sgld_jax.engine.samples import RunReport, Samples, failures_of
 
 PyTree = Any
 
-# Some 0.1 to 1 s of work: a bar that moves, a Ctrl-C that acts.
-_UPDATES_PER_CHUNK = 1024
-_BYTES_PER_CHUNK = 64 * 2**20  # of draws, on the device and once more on the host
+# From the dispatch of a chunk to its end. Two are under way, so that each takes half.
+_SECONDS = 1.0
+_GROWTH = 4  # of a chunk over those before it, whose duration is known
+_MAX_UPDATES = 2**30  # of a chunk: they are counted in int32
+_BLOCK_BYTES = 16 * 2**20  # of draws, on the device; there are two blocks
+
+
+class _Settled(NamedTuple):
+    """Where a run stands: one object, so that no interruption can tear it apart.
+
+    Attributes:
+      chain: after `done` updates, healthy or frozen.
+      done: updates made in this run.
+      frozen: which chains have gone non-finite, bool `[C]`.
+      frozen_draw: what is recorded of those from now on, leaves `[C, ...]`.
+    """
+
+    chain: Chain
+    done: int
+    frozen: np.ndarray
+    frozen_draw: Draw | None
+
+
+class _Launched(NamedTuple):
+    """A chunk that the device has been asked for.
+
+    Attributes:
+      steps: its updates.
+      start: the chains before it, for a second look.
+      end: the chains after it; frozen ones where they were.
+      block: its draws.
+      finite: whether all was finite, bool `[C]`.
+      at: when it was launched, in seconds.
+    """
+
+    steps: Steps
+    start: Chain
+    end: Chain
+    block: Draw
+    finite: jax.Array
+    at: float
 
 
 def drive(
-    recipe: Recipe,
+    step: Callable,
+    collect: Callable,
     chain: Chain,
     data: PyTree,
-    num_samples: int,
-    burn_in: int,
-    thinning: int,
+    plan: Plan,
     progress: bool,
 ) -> Samples:
-    """Burn-in, then `num_samples` draws; see `sample` for what the arguments mean."""
-    check_count("num_samples", num_samples, 1)
-    check_count("thinning", thinning, 1)
+    """Makes the draws of a plan; see `sample`.
+
+    Args:
+      step: `(chain, data) -> (chain, U [C])`, one update of all chains.
+      collect: `params -> tree`, what is kept of one position.
+      chain: where to begin.
+      data: arrays `[N, ...]`, or None.
+      plan: what to draw.
+      progress: whether to show a bar.
+    """
     data = jax.tree.map(jnp.asarray, data)
-    length = _draws_per_chunk(recipe, chain, thinning)
     began = time.perf_counter()
-    program = compile_chunk(recipe, chain, data, length, checked=False)
-    compile_seconds = time.perf_counter() - began
-    bar = Progress(burn_in + num_samples * thinning, progress)
-    kept: list[Draw] = []
-    done, interrupted = 0, ""
-    began = time.perf_counter()
+    model = model_of(step, collect, chain, data)
+    run = _Run(model, chain, data, plan, time.perf_counter() - began)
+    bar = Progress(plan.total, progress)
+    stopped = ""
     try:
-        for updates, num_kept in _chunks(num_samples, burn_in, thinning, length):
-            end, draws = _advance(program, recipe, chain, data, updates)
-            block = _first(num_kept, draws)
-            # Nothing slow from here on: draws and chain must not be torn apart.
-            kept.append(block)
-            chain, done = end, done + int(updates.sum())
-            bar.advance(int(updates.sum()), *_pulse(chain, draws, updates))
-    except KeyboardInterrupt:
-        if not kept:
+        ahead = run.launch(chain, 0)
+        while ahead is not None:
+            now, ahead = ahead, run.launch(ahead.end, ahead.steps.end)
+            if run.settle(now):  # what was launched after it began wrong
+                ahead = run.launch(run.settled.chain, run.settled.done)
+            if progress:
+                bar.advance(run.settled.done, *run.look(now.steps))
+    except (KeyboardInterrupt, Exception) as error:
+        if not run.settled.done:
             raise
-        interrupted = _how_to_go_on(done, num_samples, burn_in, thinning)
+        stopped = plan.how_to_go_on(run.settled.done, _why(error))
+        if not isinstance(error, KeyboardInterrupt):
+            warnings.warn(f"{stopped} What was drawn is returned.", stacklevel=3)
     finally:
         bar.close()
-    seconds = time.perf_counter() - began
-    report = RunReport(done, seconds, compile_seconds, failures_of(chain), interrupted)
-    joined = jax.tree.map(lambda *x: np.moveaxis(np.concatenate(x), 0, 1), *kept)
-    return Samples(
-        joined.params, joined.potential, joined.weight, joined.count, chain, report
-    )
+    return run.samples(stopped)
 
 
-def _how_to_go_on(done: int, num_samples: int, burn_in: int, thinning: int) -> str:
-    left = max(burn_in - done, 0)
-    drawn = max(done - burn_in, 0) // thinning
-    return (
-        f"Interrupted after {done} updates with {drawn} of {num_samples} draws. Go on "
-        f"with sgld_jax.resume(samples.final, ..., burn_in={left}, "
-        f"num_samples={num_samples - drawn}, thinning={thinning})."
-    )
+def _why(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "Interrupted"
+    first_line = (str(error).splitlines() or [""])[0][:200]
+    return f"Stopped by {type(error).__name__} ({first_line})"
 
 
-def _draws_per_chunk(recipe: Recipe, chain: Chain, thinning: int) -> int:
-    """A function of thinning and sizes alone, so that all runs share a program."""
-    one = jax.eval_shape(jax.vmap(recipe.collect), chain.params)
-    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(one))
-    return max(1, min(_UPDATES_PER_CHUNK // thinning, _BYTES_PER_CHUNK // max(size, 1)))
+class _Run:
+    """The programs of a run, its draws on the host, and where it stands."""
 
+    def __init__(
+        self, model: Model, chain: Chain, data: PyTree, plan: Plan, trace_seconds: float
+    ):
+        self._model, self._data, self._plan = model, data, plan
+        self._compile_seconds = trace_seconds
+        self._free = [self._new_block()]  # the second is made when it is needed
+        self._fast = self._chunk_program(chain, watched=False)
+        self._watched: Program | None = None  # these two when a chain fails
+        self._pick: Program | None = None
+        self._draws = jax.tree.map(self._host_array, self._free[0])
+        self._largest, self._seconds_per_update = 0, 0.0
+        self._began = time.perf_counter() - self._compile_seconds
+        frozen = np.asarray(chain.failure.step) >= 0
+        self.settled = _Settled(chain, 0, frozen, self._draw_if(frozen, chain))
 
-def _chunks(
-    num_samples: int, burn_in: int, thinning: int, length: int
-) -> Iterator[tuple]:
-    """Updates before each draw of a chunk `[length]`, and how many draws to keep."""
-    while burn_in > 0:
-        updates = np.zeros(length, np.int32)
-        updates[0] = min(burn_in, _UPDATES_PER_CHUNK)
-        burn_in -= updates[0]  # burn-in left
-        yield updates, 0  # burn-in kept
-    while num_samples > 0:
-        now = min(num_samples, length)
-        num_samples -= now
-        plan = np.where(np.arange(length) < now, thinning, 0)  # draws
-        yield plan.astype(np.int32), now
+    def launch(self, chain: Chain, done: int) -> _Launched | None:
+        """Asks the device for the next chunk, and does not wait; None at the end."""
+        if done >= self._plan.total:
+            return None
+        block = self._free.pop() if self._free else self._new_block()
+        steps = self._plan.next_chunk(done, self._budget(), len(block.count))
+        at = time.perf_counter()
+        end, block, finite = self._call(self._fast, chain, block, steps)
+        if self.settled.frozen.any():
+            end = self._put_back(self.settled.frozen, chain, end)
+        return _Launched(steps, chain, end, block, finite, at)
 
+    def settle(self, now: _Launched) -> bool:
+        """Waits for a chunk, keeps its draws, and freezes the chains that failed.
 
-def _advance(
-    program: Callable, recipe: Recipe, chain: Chain, data: PyTree, updates: np.ndarray
-):
-    """One chunk; what went non-finite in it is replayed with a check each update.
+        Healthy chains keep the bits of the fast program. What failed is run again with
+        a look at every update. Returns whether that changed any chain.
+        """
+        old, end = self.settled, now.end
+        suspect = ~np.asarray(now.finite) & ~old.frozen
+        self._measure(now)
+        self._keep(now.steps, now.block)
+        failed = np.zeros_like(suspect)
+        if suspect.any():
+            again, block = self._look_again(now)
+            failed = suspect & (np.asarray(again.failure.step) >= 0)
+            self._keep(now.steps, block, failed)
+            end = self._put_back(failed, again, end)
+        if old.frozen_draw is not None:
+            self._keep_frozen(now.steps, old)
+        frozen = old.frozen | failed
+        draw = self._draw_if(frozen, end) if failed.any() else old.frozen_draw
+        self.settled = _Settled(end, now.steps.end, frozen, draw)
+        self._free.append(now.block)
+        return bool(failed.any())
 
-    The healthy chains keep the bits of the fast program. Chains that failed earlier
-    are run along and put back, which costs nothing while there are none.
-    """
-    end, draws, finite = program(chain, data, updates)
-    frozen = np.asarray(chain.failure.step) >= 0
-    suspect = ~np.asarray(finite) & ~frozen
-    if suspect.any():
-        replay = compile_chunk(recipe, chain, data, len(updates), checked=True)
-        safe_end, safe_draws, _ = replay(chain, data, updates)
-        failing = np.asarray(safe_end.failure.step) >= 0
-    elif frozen.any():
-        safe_end, safe_draws = chain, _held(recipe, chain, len(updates))
-        failing = frozen
-    else:
-        return end, jax.tree.map(np.asarray, draws)
-    chosen = jnp.asarray(failing & (suspect | frozen))
-    draws = jax.vmap(pick, (None, 0, 0))(chosen, safe_draws, draws)
-    return pick(chosen, safe_end, end), jax.tree.map(np.asarray, draws)
+    def look(self, steps: Steps) -> tuple[float, int]:
+        """The mean potential of the healthy chains in a chunk, and how many are not."""
+        frozen = self.settled.frozen
+        seen = self._draws.potential[~frozen, self._columns(steps)]
+        with np.errstate(over="ignore", invalid="ignore"):
+            mean = float(seen.mean()) if seen.size else float("nan")
+        return mean, int(frozen.sum())
 
+    def samples(self, stopped: str) -> Samples:
+        """What has been drawn."""
+        seconds = time.perf_counter() - self._began - self._compile_seconds
+        chain, done = self.settled.chain, self.settled.done
+        drawn = self._plan.drawn(done)
+        draws = jax.tree.map(lambda x: x[:, :drawn], self._draws)
+        failures = failures_of(chain)
+        report = RunReport(done, seconds, self._compile_seconds, failures, stopped)
+        return Samples(
+            draws.params, draws.potential, draws.weight, draws.count, chain, report
+        )
 
-def _held(recipe: Recipe, chain: Chain, num_draws: int) -> Draw:
-    """The draws of chains that no longer move, leaves `[num_draws, C, ...]`."""
-    nothing = jnp.zeros(chain.count.shape, jnp.float32)
-    held = Draw(
-        jax.vmap(recipe.collect)(chain.params), nothing + jnp.nan, nothing, chain.count
-    )
-    return jax.tree.map(lambda x: jnp.broadcast_to(x, (num_draws, *x.shape)), held)
+    # --- the device
 
+    def _budget(self) -> int:
+        """Updates of the next chunk; the first ones tell how long an update takes."""
+        if not self._largest:
+            return 1
+        by_time = _SECONDS / self._seconds_per_update
+        return int(max(1, min(by_time, _GROWTH * self._largest, _MAX_UPDATES)))
 
-def _first(n: int, draws: Draw) -> Draw:
-    """A copy of the first draws, so that the buffer of the whole chunk can go."""
-    return jax.tree.map(lambda x: np.array(x[:n]), draws)
+    def _measure(self, now: _Launched) -> None:
+        updates = now.steps.end - now.steps.begin
+        self._seconds_per_update = (time.perf_counter() - now.at) / updates
+        self._largest = max(self._largest, updates)
 
+    def _call(self, program: Program, chain: Chain, block: Draw, steps: Steps):
+        stops = np.int32(steps.num_stops)
+        return program(chain, self._data, block, steps.updates, stops)
 
-def _pulse(chain: Chain, draws: Draw, updates: np.ndarray) -> tuple[float, int]:
-    """The mean potential of the healthy chains in a chunk, and how many are not."""
-    failed = np.asarray(chain.failure.step) >= 0
-    seen = draws.potential[updates > 0][:, ~failed]
-    return float(seen.mean()) if seen.size else float("nan"), int(failed.sum())
+    def _look_again(self, now: _Launched) -> tuple[Chain, Draw]:
+        if self._watched is None:
+            self._watched = self._chunk_program(now.start, watched=True)
+        block = self._new_block()
+        end, block, _ = self._call(self._watched, now.start, block, now.steps)
+        return end, block
+
+    def _put_back(self, chosen: np.ndarray, new: Chain, old: Chain) -> Chain:
+        if self._pick is None:
+            self._pick = self._compiled(pick, chosen, new, old)
+        return self._pick(chosen, new, old)
+
+    def _new_block(self) -> Draw:
+        return empty_block(self._model.draw, _BLOCK_BYTES)
+
+    def _chunk_program(self, chain: Chain, watched: bool) -> Program:
+        block = self._free[0] if self._free else self._new_block()
+        function = functools.partial(chunk, self._model, watched)
+        updates = np.zeros(len(block.count), np.int32)
+        return self._compiled(
+            function, chain, self._data, block, updates, np.int32(0), donate=(2,)
+        )
+
+    def _compiled(self, function: Callable, *args: Any, **kwargs: Any) -> Program:
+        program = Program(function, *args, **kwargs)
+        self._compile_seconds += program.seconds
+        return program
+
+    # --- the host
+
+    def _host_array(self, rows: jax.Array) -> np.ndarray:
+        """Room for all draws of a leaf `[K, C, ...]`, as `[C, S, ...]`."""
+        num_chains, *event = rows.shape[1:]
+        return np.empty((num_chains, self._plan.num_samples, *event), rows.dtype)
+
+    def _columns(self, steps: Steps) -> slice:
+        first = self._plan.drawn(steps.begin)
+        return slice(first, first + steps.num_draws)
+
+    def _keep(self, steps: Steps, block: Draw, chains: Any = slice(None)) -> None:
+        """Copies the draws of a chunk, of some chains, to where they stay."""
+        columns, n = self._columns(steps), steps.num_draws
+
+        def keep(kept: np.ndarray, rows: jax.Array) -> None:
+            kept[chains, columns] = np.swapaxes(np.asarray(rows)[:n], 0, 1)[chains]
+
+        jax.tree.map(keep, self._draws, block)
+
+    def _keep_frozen(self, steps: Steps, old: _Settled) -> None:
+        columns = self._columns(steps)
+
+        def keep(kept: np.ndarray, draw: np.ndarray) -> None:
+            kept[old.frozen, columns] = draw[old.frozen][:, None]
+
+        jax.tree.map(keep, self._draws, old.frozen_draw)
+
+    def _draw_if(self, frozen: np.ndarray, chain: Chain) -> Draw | None:
+        """What is recorded of frozen chains from now on: a draw after no update."""
+        if not frozen.any():
+            return None
+        block = self._new_block()
+        none = Steps(np.zeros(len(block.count), np.int32), 1, 0, 0, 0)
+        _, block, _ = self._call(self._fast, chain, block, none)
+        return jax.tree.map(lambda rows: np.array(rows[0]), block)

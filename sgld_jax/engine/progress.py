@@ -19,11 +19,9 @@ class Progress:
                 return
             self._bar = tqdm(total=total, unit="update")
 
-    def advance(self, updates: int, potential: float, num_failed: int) -> None:
-        """Moves the bar, with the mean potential and the number of failed chains."""
-        self._done += updates
-        if not self._enabled:
-            return
+    def advance(self, done: int, potential: float, num_failed: int) -> None:
+        """Moves the bar to `done` updates; shows the mean potential, failed chains."""
+        updates, self._done = done - self._done, done
         note = f"U={potential:.4g}" + (
             f", {num_failed} non-finite" if num_failed else ""
         )

@@ -1,6 +1,5 @@
 """Sampling: from a potential to draws, and on from where a run stopped."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,12 +14,13 @@ from sgld_jax.engine.chain import (
     check_distinct_keys,
     check_sampler,
     start,
+    step,
 )
-from sgld_jax.engine.chunk import Recipe
 from sgld_jax.engine.drive import drive
+from sgld_jax.engine.plan import Plan
 from sgld_jax.engine.samples import Samples
 from sgld_jax.potentials.batches import Batches, check_batches, full_batch
-from sgld_jax.potentials.potential import Potential, check_num_data, unjitted
+from sgld_jax.potentials.potential import Potential, check_num_data, without_jit
 
 PyTree = Any
 
@@ -78,11 +78,9 @@ def sample(
       >>> samples.params.shape
       (8, 100, 3)
     """
-    check_count("burn_in", burn_in, 0)
-    check_count("num_samples", num_samples, 1)
+    plan = _plan(num_samples, burn_in, thinning, least_burn_in=0)
     chain = start(key, sampler, init, num_chains=num_chains, data=data, batches=batches)
-    recipe = _recipe(sampler, potential, data, batches, collect)
-    return drive(recipe, chain, data, num_samples, burn_in, thinning, progress)
+    return _run(chain, sampler, potential, data, batches, collect, plan, progress)
 
 
 def resume(
@@ -110,7 +108,8 @@ def resume(
       num_samples: draws to make now.
       data: as in the run before.
       batches: as in the run before.
-      burn_in: updates before the first draw's own, if some are still to do.
+      burn_in: updates before the first draw's own, if some are still to do. Below 0,
+        above -thinning: so many updates of the first draw have been made already.
       thinning: updates per draw.
       collect: what to keep of a position; everything if None.
       progress: whether to show a bar.
@@ -133,30 +132,38 @@ def resume(
     check_batches(batches, data)
     check_belongs(chain, sampler, batches)
     check_distinct_keys(chain)
-    check_count("burn_in", burn_in, 0)
-    recipe = _recipe(sampler, potential, data, batches, collect)
-    return drive(recipe, chain, data, num_samples, burn_in, thinning, progress)
+    plan = _plan(num_samples, burn_in, thinning, least_burn_in=1 - thinning)
+    return _run(chain, sampler, potential, data, batches, collect, plan, progress)
 
 
-def _recipe(
-    sampler: Any, potential: Any, data: PyTree, batches: Batches, collect: Any
-) -> Recipe:
+def _plan(num_samples: int, burn_in: int, thinning: int, least_burn_in: int) -> Plan:
+    check_count("num_samples", num_samples, 1)
+    check_count("thinning", thinning, 1)
+    check_count("burn_in", burn_in, least_burn_in)
+    return Plan(int(num_samples), int(burn_in), int(thinning))
+
+
+def _run(
+    chain: Chain,
+    sampler: Any,
+    potential: Any,
+    data: PyTree,
+    batches: Batches,
+    collect: Any,
+    plan: Plan,
+    progress: bool,
+) -> Samples:
     if not callable(potential):
         raise TypeError(
             f"potential={potential!r}: expected a function (params, batch) -> scalar."
         )
     check_num_data(potential, data)
-    collect = unjitted(collect or _everything)
-    return Recipe(sampler, _hashable(potential), batches, _hashable(collect))
+    potential, collect = without_jit(potential), without_jit(collect or _everything)
 
+    def one_update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
+        return step(chain, sampler, potential, data=data, batches=batches)
 
-def _hashable(function: Callable) -> Any:
-    """The function, known by identity if it cannot be hashed: programs go by it."""
-    try:
-        hash(function)
-    except TypeError:
-        return functools.partial(function)
-    return unjitted(function)
+    return drive(one_update, collect, chain, data, plan, progress)
 
 
 def _everything(params: PyTree) -> PyTree:

@@ -8,6 +8,7 @@ not likelihoods: use GroupNorm, LayerNorm or filter response normalisation.
 """
 
 import dataclasses
+import types
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -81,7 +82,9 @@ def minibatch_potential(
         raise TypeError(f"num_data={num_data!r}: expected the number of examples, N.")
     if num_data < 1:
         raise ValueError(f"num_data={num_data}: expected at least 1 example.")
-    return _Minibatch(unjitted(log_prior), unjitted(log_likelihood), int(num_data))
+    return _Minibatch(
+        without_jit(log_prior), without_jit(log_likelihood), int(num_data)
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +111,7 @@ def from_log_density(log_density: Callable[[PyTree], jax.Array]) -> Potential:
       >>> float(potential(jnp.array([3.0, 4.0])))
       12.5
     """
-    return _Density(unjitted(log_density))
+    return _Density(without_jit(log_density))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -152,12 +155,15 @@ def gaussian_prior(scale: PyTree) -> Callable[[PyTree], jax.Array]:
     return _Gaussian(scale)
 
 
-def unjitted(function: Callable) -> Callable:
+def without_jit(function: Callable) -> Callable:
     """The function inside a `jax.jit`, else the function.
 
-    What a jitted function closes over is a constant of the program it is part of;
-    what a plain one closes over becomes an argument.
+    JAX traces a jitted function once, and what it read then stays: a global that has
+    changed since would not be seen. Inside a program a `jit` gains nothing anyway.
     """
+    if isinstance(function, types.MethodType):
+        inner = without_jit(function.__func__)
+        return types.MethodType(inner, function.__self__)
     is_jitted = hasattr(function, "lower") and hasattr(function, "__wrapped__")
     return function.__wrapped__ if is_jitted else function
 

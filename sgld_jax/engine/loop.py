@@ -1,0 +1,185 @@
+"""The compiled loop: draws → updates → one update of all chains.
+
+    chunk     some draws, written to the rows of a block          [K, C, ...]
+    draw      some updates, then a record of where chains are     [C, ...]
+    update    gradient, sampler, new positions; `chain.step`      vmap over C
+
+How many draws and updates are arguments. Burn-in, thinning, the tail of a run and
+chunks of any duration are so one program, and m then k draws have the bits of m + k.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from sgld_jax.engine.chain import Chain, Failure, pick
+from sgld_jax.engine.program import traced
+from sgld_jax.states import Trace
+
+PyTree = Any
+
+_MAX_ROWS = 2**14  # of a block: enough for tiny draws, too, and quick to hand over
+
+
+class Draw(NamedTuple):
+    """What is kept of the chains at one moment; a block of them has K in front.
+
+    Attributes:
+      params: what `collect` returned, leaves `[C, ...]`.
+      potential: U as the last update saw it, one update earlier, `[C]`; NaN once a
+        chain has gone non-finite.
+      weight: importance weight, 0 once a chain has gone non-finite, float32 `[C]`.
+      count: updates made, int32 `[C]`.
+    """
+
+    params: PyTree
+    potential: jax.Array
+    weight: jax.Array
+    count: jax.Array
+
+
+class Model(NamedTuple):
+    """What a run computes, for chains and data of certain shapes.
+
+    Attributes:
+      step: `(chain, data) -> (chain, U [C])`, one update of all chains.
+      record: `(chain, U [C]) -> Draw`.
+      draw: the shapes of a `Draw`.
+    """
+
+    step: Callable[[Chain, PyTree], tuple[Chain, jax.Array]]
+    record: Callable[[Chain, jax.Array], Draw]
+    draw: Draw
+
+
+class _Moving(NamedTuple):
+    """Chains between two draws.
+
+    Attributes:
+      chain: after the last update.
+      value: U as that update saw it, `[C]`.
+      finite: whether U has been finite at every update of this chunk, bool `[C]`.
+    """
+
+    chain: Chain
+    value: jax.Array
+    finite: jax.Array
+
+
+def chunk(
+    model: Model,
+    watched: bool,
+    chain: Chain,
+    data: PyTree,
+    block: Draw,
+    updates: jax.Array,
+    num_draws: jax.Array,
+) -> tuple[Chain, Draw, jax.Array]:
+    """`updates[k]` updates and then a record, for k below `num_draws`.
+
+    Args:
+      model: what is computed.
+      watched: whether to look at every update: a chain that would go non-finite stays
+        at its last finite position, and notes the update and the leaf.
+      chain: leaves `[C, ...]`.
+      data: what batches are taken from, leaves `[N, ...]`.
+      block: leaves `[K, C, ...]`; the first `num_draws` rows are written.
+      updates: int32 `[K]`.
+      num_draws: int32 `[]`, at most K.
+
+    Returns:
+      The chains at the end; the block; whether all was finite, bool `[C]`.
+    """
+    update = functools.partial(_watched if watched else _unwatched, model, data)
+    no_value = jnp.zeros(model.draw.potential.shape, model.draw.potential.dtype)
+
+    def draw(k: jax.Array, carry: tuple) -> tuple[Chain, jax.Array, Draw]:
+        chain, finite, block = carry
+        moving = _Moving(chain, no_value, finite)
+        moving = jax.lax.fori_loop(0, updates[k], lambda _, m: update(m), moving)
+        block = jax.tree.map(
+            lambda rows, row: jax.lax.dynamic_update_index_in_dim(rows, row, k, 0),
+            block,
+            model.record(moving.chain, moving.value),
+        )
+        return moving.chain, moving.finite, block
+
+    finite = jnp.ones(no_value.shape, bool)
+    chain, finite, block = jax.lax.fori_loop(0, num_draws, draw, (chain, finite, block))
+    return chain, block, finite & _all_finite(chain.params)
+
+
+def model_of(step: Callable, collect: Callable, chain: Chain, data: PyTree) -> Model:
+    """The model of an update and of what is kept, each traced once for the whole run.
+
+    Args:
+      step: `(chain, data) -> (chain, U [C])`.
+      collect: `params -> tree`, what is kept of one position.
+      chain: leaves `[C, ...]`.
+      data: leaves `[N, ...]`.
+    """
+    step, (_, value) = traced(step, chain, data)
+    record, draw = traced(functools.partial(_record, collect), chain, value)
+    return Model(step, record, draw)
+
+
+def empty_block(draw: Draw, max_bytes: int) -> Draw:
+    """A block of as many draws as fit, `[K, C, ...]`: K follows from sizes alone."""
+    size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(draw))
+    num_rows = min(_MAX_ROWS, max(1, max_bytes // max(size, 1)))
+    return jax.tree.map(lambda x: jnp.zeros((num_rows, *x.shape), x.dtype), draw)
+
+
+def _unwatched(model: Model, data: PyTree, old: _Moving) -> _Moving:
+    chain, value = model.step(old.chain, data)
+    return _Moving(chain, value, old.finite & jnp.isfinite(value))
+
+
+def _watched(model: Model, data: PyTree, old: _Moving) -> _Moving:
+    """An update that a chain does not make if it would leave the finite numbers.
+
+    A potential that is not finite fails a chain that moves by it; a transformation
+    that skips such an update, `optax.apply_if_finite`, keeps its chain going.
+    """
+    new, value = model.step(old.chain, data)
+    before, after = jax.tree.leaves(old.chain.params), jax.tree.leaves(new.params)
+    moved = ~functools.reduce(jnp.logical_and, map(_equal, before, after))
+    bad = [~_all_finite(leaf) for leaf in after] + [~jnp.isfinite(value) & moved]
+    failing = functools.reduce(jnp.logical_or, bad) & (old.chain.failure.step < 0)
+    leaf = jnp.argmax(jnp.stack(bad), axis=0).astype(jnp.int32)
+    failure = pick(failing, Failure(old.chain.count, leaf), old.chain.failure)
+    alive = failure.step < 0
+    chain = pick(alive, new, old.chain)._replace(failure=failure)
+    return _Moving(chain, pick(alive, value, old.value), old.finite)
+
+
+def _record(collect: Callable, chain: Chain, value: jax.Array) -> Draw:
+    is_trace = lambda x: isinstance(x, Trace)  # noqa: E731
+    leaves = jax.tree.leaves(chain.state, is_leaf=is_trace)
+    weights = [leaf.weight for leaf in leaves if is_trace(leaf)]
+    # Several kernels in one chain of transformations have no single weight.
+    one = jnp.ones(chain.count.shape, jnp.float32)
+    weight = weights[0] if len(weights) == 1 else one
+    alive = chain.failure.step < 0
+    return Draw(
+        jax.vmap(collect)(chain.params),
+        jnp.where(alive, value, jnp.nan),
+        jnp.where(alive, weight, 0.0),
+        chain.count,
+    )
+
+
+def _equal(a: jax.Array, b: jax.Array) -> jax.Array:
+    return jnp.all(a == b, axis=tuple(range(1, a.ndim)))
+
+
+def _all_finite(tree: PyTree) -> jax.Array:
+    """Whether all numbers of a chain are finite, `[C]`, for leaves `[C, ...]`."""
+    flags = [
+        jnp.all(jnp.isfinite(x), axis=tuple(range(1, x.ndim)))
+        for x in jax.tree.leaves(tree)
+    ]
+    return functools.reduce(jnp.logical_and, flags)
