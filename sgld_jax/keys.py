@@ -188,11 +188,12 @@ def _laid_out_like(x: jax.Array, values: list) -> jax.Array:
 
     Only Explicit axes have it in their type; there, `vmap` refuses to mix layouts.
     """
-    axes = [jax.typeof(v).sharding.spec[0] for v in values]
-    axis = next((a for a in axes if a is not None), None)
-    if axis is None:
+    shardings = [jax.typeof(v).sharding for v in values]
+    sharding = next((s for s in shardings if s.spec[0] is not None), None)
+    if sharding is None:
         return x
-    return jax.reshard(x, jax.P(axis, *[None] * (x.ndim - 1)))
+    spec = jax.P(sharding.spec[0], *[None] * (x.ndim - 1))
+    return jax.reshard(x, jax.NamedSharding(sharding.mesh, spec))
 
 
 def chain_keys(key: jax.Array, num_chains: int) -> jax.Array:

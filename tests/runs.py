@@ -1,5 +1,10 @@
 """Short runs of `sample`, and their comparison, for the tests of the engine."""
 
+import os
+import subprocess
+import sys
+import textwrap
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -9,7 +14,7 @@ import sgld_jax
 
 QUADRATIC = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
 SAMPLER = sgld_jax.sgld(0.1)
-SMALL_STEPS = sgld_jax.sgld(1e-3)  # one object: programs are kept by identity
+SMALL_STEPS = sgld_jax.sgld(1e-3)
 N = 20
 DATA = {"x": jnp.arange(N, dtype=jnp.float32), "y": jnp.ones((N, 2))}
 MEAN = sgld_jax.minibatch_potential(
@@ -55,3 +60,15 @@ def arrays(samples):
         samples.counts,
         samples.final,
     )
+
+
+def run_python(code, env):
+    """Runs code in a new process, with more in its environment."""
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)],
+        env={**os.environ, **env},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -1,9 +1,5 @@
 """The key rules: never defaulted, never shared, never reused."""
 
-import subprocess
-import sys
-import textwrap
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,6 +10,7 @@ import sgld_jax
 from sgld_jax import keys as keys_module
 from sgld_jax.keys import as_key, chain_keys, step_key
 from tests.mutants import mutated
+from tests.runs import run_python
 
 PARAMS = {"w": jnp.zeros((3, 2)), "b": jnp.zeros(2)}
 
@@ -366,19 +363,6 @@ def test_chains_on_a_mesh_of_explicit_axes(n_axes):
         "JAX_PLATFORMS": "cpu",
     }
     run_python(code, env)
-
-
-def run_python(code, env):
-    import os
-
-    done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(code)],
-        env={**os.environ, **env},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_the_key_reuse_checker_passes():

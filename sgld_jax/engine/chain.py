@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from sgld_jax.engine.devices import layout_of, on_auto_axes
 from sgld_jax.keys import (
     as_key,
     chain_keys,
@@ -125,18 +126,18 @@ def start(
         for tag in (_INIT, _NOISE, _BATCH)
     )
     params = _starting_points(init, init_keys, num_chains)
-    state = jax.vmap(sampler.init)(params)
-    if has_slot(state):
-        state = jax.vmap(seed)(state, noise_keys)
+    layout = layout_of(params)
+    params, noise_keys = layout.enter_chains((params, noise_keys))
+    with layout.inside():
+        state = jax.vmap(sampler.init)(params)
+        if has_slot(state):
+            state = jax.vmap(seed)(state, noise_keys)
     # Two arrays, since one buffer in two places could not be donated.
-    healthy = [jnp.full([num_chains], -1, jnp.int32) for _ in range(2)]
-    return Chain(
-        params,
-        state,
-        jax.vmap(batches.init)(batch_keys),
-        jnp.zeros([num_chains], jnp.int32),
-        Failure(*healthy),
-    )
+    healthy = Failure(*(jnp.full([num_chains], -1, jnp.int32) for _ in range(2)))
+    stream = jax.vmap(batches.init)(batch_keys)
+    count = jnp.zeros([num_chains], jnp.int32)
+    chain = Chain(params, state, stream, count, healthy)
+    return layout.leave(layout.enter_chains(chain))
 
 
 def step(
@@ -180,7 +181,7 @@ def step(
     check_num_data(potential, data)
     num_data = 0 if data is None else num_rows(data)
 
-    def one(chain: Chain) -> tuple[Chain, jax.Array]:
+    def one(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
         indices, stream = batches.next(chain.batches, num_data)
         batch = batches.take(data, indices)
         value, grads = jax.value_and_grad(_checked(potential))(chain.params, batch)
@@ -189,7 +190,7 @@ def step(
         params = optax.apply_updates(chain.params, updates)
         return Chain(params, state, stream, chain.count + 1, chain.failure), value
 
-    return jax.vmap(one)(chain)
+    return on_auto_axes(jax.vmap(one, (0, None)), chain, data)
 
 
 def pick(chosen: jax.Array, new: PyTree, old: PyTree) -> PyTree:

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgld_jax.engine.chain import Chain, pick
-from sgld_jax.engine.loop import Draw, Model, chunk, empty_block, model_of
+from sgld_jax.engine.devices import Layout, layout_of
+from sgld_jax.engine.loop import Draw, chunk, empty_block, model_of
 from sgld_jax.engine.plan import Plan, Steps
 from sgld_jax.engine.program import Program
 from sgld_jax.engine.progress import Progress
@@ -84,14 +85,21 @@ def drive(
       plan: what to draw.
       progress: whether to show a bar.
     """
-    data = jax.tree.map(jnp.asarray, data)
-    began = time.perf_counter()
-    model = model_of(step, collect, chain, data)
-    run = _Run(model, chain, data, plan, time.perf_counter() - began)
+    layout = layout_of(chain.params, data)
+    chain = layout.enter_chains(chain)
+    data = layout.enter(jax.tree.map(jnp.asarray, data))
+    with layout.inside():
+        run = _Run(step, collect, chain, data, plan, layout)
+        stopped = _until_done_or_stopped(run, plan, progress)
+    return run.samples(stopped)
+
+
+def _until_done_or_stopped(run: "_Run", plan: Plan, progress: bool) -> str:
+    """Makes the draws; how to go on, if something came in between."""
     bar = Progress(plan.total, progress)
     stopped = ""
     try:
-        ahead = run.launch(chain, 0)
+        ahead = run.launch(run.settled.chain, 0)
         while ahead is not None:
             now, ahead = ahead, run.launch(ahead.end, ahead.steps.end)
             if run.settle(now):  # what was launched after it began wrong
@@ -103,10 +111,10 @@ def drive(
             raise
         stopped = plan.how_to_go_on(run.settled.done, _why(error))
         if not isinstance(error, KeyboardInterrupt):
-            warnings.warn(f"{stopped} What was drawn is returned.", stacklevel=3)
+            warnings.warn(f"{stopped} What was drawn is returned.", stacklevel=5)
     finally:
         bar.close()
-    return run.samples(stopped)
+    return stopped
 
 
 def _why(error: BaseException) -> str:
@@ -120,10 +128,18 @@ class _Run:
     """The programs of a run, its draws on the host, and where it stands."""
 
     def __init__(
-        self, model: Model, chain: Chain, data: PyTree, plan: Plan, trace_seconds: float
+        self,
+        step: Callable,
+        collect: Callable,
+        chain: Chain,
+        data: PyTree,
+        plan: Plan,
+        layout: Layout,
     ):
-        self._model, self._data, self._plan = model, data, plan
-        self._compile_seconds = trace_seconds
+        self._data, self._plan, self._layout = data, plan, layout
+        began = time.perf_counter()
+        self._model = model_of(step, collect, chain, data)
+        self._compile_seconds = time.perf_counter() - began
         self._free = [self._new_block()]  # the second is made when it is needed
         self._fast = self._chunk_program(chain, watched=False)
         self._watched: Program | None = None  # these two when a chain fails
@@ -181,7 +197,7 @@ class _Run:
     def samples(self, stopped: str) -> Samples:
         """What has been drawn."""
         seconds = time.perf_counter() - self._began - self._compile_seconds
-        chain, done = self.settled.chain, self.settled.done
+        chain, done = self._layout.leave(self.settled.chain), self.settled.done
         drawn = self._plan.drawn(done)
         draws = jax.tree.map(lambda x: x[:, :drawn], self._draws)
         failures = failures_of(chain)
@@ -217,18 +233,22 @@ class _Run:
 
     def _put_back(self, chosen: np.ndarray, new: Chain, old: Chain) -> Chain:
         if self._pick is None:
-            self._pick = self._compiled(pick, chosen, new, old)
+            places = self._layout.places(old)
+            self._pick = self._compiled(pick, chosen, new, old, places=places)
         return self._pick(chosen, new, old)
 
     def _new_block(self) -> Draw:
-        return empty_block(self._model.draw, _BLOCK_BYTES)
+        return self._layout.enter_block(empty_block(self._model.draw, _BLOCK_BYTES))
 
     def _chunk_program(self, chain: Chain, watched: bool) -> Program:
         block = self._free[0] if self._free else self._new_block()
         function = functools.partial(chunk, self._model, watched)
         updates = np.zeros(len(block.count), np.int32)
         return self._compiled(
-            function, chain, self._data, block, updates, np.int32(0), donate=(2,)
+            function,
+            *(chain, self._data, block, updates, np.int32(0)),
+            donate=(2,),
+            places=self._layout.places((chain, block)),
         )
 
     def _compiled(self, function: Callable, *args: Any, **kwargs: Any) -> Program:

@@ -42,17 +42,29 @@ def traced(function: Callable, *args: PyTree) -> tuple[Callable, PyTree]:
 class Program:
     """A function compiled for the shapes, types and devices of its arguments.
 
+    Args:
+      function: of trees of arrays.
+      *args: what it will be called with, or the like.
+      donate: which arguments it may use up.
+      places: shardings of the first leaves of its output, or None for anywhere.
+
     Attributes:
       seconds: what it took to trace, to lower and, unless it was kept, to compile.
       was_kept: whether an earlier run had compiled it.
     """
 
-    def __init__(self, function: Callable, *args: PyTree, donate: tuple[int, ...] = ()):
+    def __init__(
+        self,
+        function: Callable,
+        *args: PyTree,
+        donate: tuple[int, ...] = (),
+        places: list | None = None,
+    ):
         began = time.perf_counter()
         closed, out_shape = jax.make_jaxpr(function, return_shape=True)(*args)
         self._out_tree = jax.tree.structure(out_shape)
         self._constants = [jnp.asarray(c) for c in closed.consts]
-        lowered = _lowered(closed, self._constants, args, donate)
+        lowered = _lowered(closed, self._constants, args, donate, places)
         self._executable, self.was_kept = _compiled(
             lowered, closed, (self._constants, args)
         )
@@ -65,7 +77,9 @@ class Program:
         return self._out_tree.unflatten(outputs)
 
 
-def _lowered(closed: Any, constants: list, args: tuple, donate: tuple[int, ...]) -> Any:
+def _lowered(
+    closed: Any, constants: list, args: tuple, donate: tuple, places: list | None
+) -> Any:
     def flat(constants: list, *parts: list) -> tuple[list, list]:
         function = jax.extend.core.jaxpr_as_fun(closed.replace(consts=constants))
         outputs = function(*(x for part in parts for x in part))
@@ -74,7 +88,12 @@ def _lowered(closed: Any, constants: list, args: tuple, donate: tuple[int, ...])
         # each is an output. (`keep_unused=True` would keep arrays alive on JAX 0.12.)
         return outputs, [x[None][:0] for x in jax.tree.leaves((constants, parts))]
 
-    jitted = jax.jit(flat, donate_argnums=[i + 1 for i in donate])
+    anywhere = [None] * (len(closed.out_avals) - len(places or []))
+    jitted = jax.jit(
+        flat,
+        donate_argnums=[i + 1 for i in donate],
+        out_shardings=None if places is None else (places + anywhere, None),
+    )
     return jitted.lower(constants, *map(jax.tree.leaves, args))
 
 
