@@ -63,8 +63,8 @@ def slot_structure(state: PyTree) -> Any:
     return jax.tree.structure(state, is_leaf=_is_unseeded)
 
 
-def _fill(state: PyTree, key: Any, witnesses: PyTree) -> PyTree:
-    """`state` with its slots filled; `witnesses` tell chains apart under a `vmap`."""
+def _fill(state: PyTree, key: Any, values: PyTree) -> PyTree:
+    """`state` with its slots filled, one key per chain where a `vmap` maps `values`."""
     if not has_slot(state):
         raise ValueError(
             "seed found no key slot in this state: nothing in it is random, or it is "
@@ -72,8 +72,8 @@ def _fill(state: PyTree, key: Any, witnesses: PyTree) -> PyTree:
             "Pass what tx.init returned, a TrainState, or the nnx.Optimizer itself."
         )
     base = jax.random.fold_in(as_key(key), _SEED)
-    # The old keys too: they may be all that a vmap maps.
-    arrays = [x for x in jax.tree.leaves(witnesses) if isinstance(x, jax.Array)]
+    # The data of old keys, too: they may be all that a vmap maps.
+    arrays = [x for x in jax.tree.leaves(values) if isinstance(x, jax.Array)]
     base = chain_key(base, [jax.random.key_data(x) if is_key(x) else x for x in arrays])
     slots, treedef = jax.tree_util.tree_flatten_with_path(state, is_leaf=_is_unseeded)
     return treedef.unflatten([_filled(base, path, leaf) for path, leaf in slots])

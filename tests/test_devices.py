@@ -1,5 +1,7 @@
 """Chains over two devices: the draws of one device, and they stay where they were put."""
 
+import pytest
+
 from tests.runs import run_python
 
 TWO_DEVICES = {
@@ -70,19 +72,23 @@ def on_a_mesh(mesh, kind, entered):
         states = jax.vmap(sgld_jax.sgld(0.1, key=0).init)(there())
         assert len(np.unique(jax.random.key_data(states.rng_key), axis=0)) == 8
 
-for kind in (AxisType.Explicit, AxisType.Auto):
-    mesh = jax.make_mesh((2,), ("c",), axis_types=(kind,))
-    on_a_mesh(mesh, kind, entered=False)
-    with jax.set_mesh(mesh):
-        on_a_mesh(mesh, kind, entered=True)
+kind = AxisType.KIND
+mesh = jax.make_mesh((2,), ("c",), axis_types=(kind,))
+on_a_mesh(mesh, kind, entered=False)
+with jax.set_mesh(mesh):
+    on_a_mesh(mesh, kind, entered=True)
 """
 
 
-def test_chains_over_a_mesh_have_the_draws_of_one_device():
-    """Explicit and Auto axes, without and within `jax.set_mesh`."""
-    run_python(SETTING + ON_A_MESH, TWO_DEVICES)
+@pytest.mark.parametrize(
+    "kind", ["Explicit", pytest.param("Auto", marks=pytest.mark.slow)]
+)
+def test_chains_over_a_mesh_have_the_draws_of_one_device(kind):
+    """Without and within `jax.set_mesh`."""
+    run_python(SETTING + ON_A_MESH.replace("KIND", kind), TWO_DEVICES)
 
 
+@pytest.mark.slow
 def test_data_over_a_mesh_and_chains_that_are_not():
     run_python(
         SETTING

@@ -14,7 +14,7 @@ import optax
 import pytest
 
 import sgld_jax
-from sgld_jax.engine import drive
+from sgld_jax.engine import drive, program
 from tests.runs import QUADRATIC, SAMPLER, arrays, assert_equal_bits, normal, run
 
 
@@ -31,7 +31,7 @@ def interrupt(monkeypatch, method, at, error=KeyboardInterrupt):
     monkeypatch.setattr(drive._Run, method, raising)
 
 
-@pytest.mark.parametrize("method", ["launch", "settle", "_keep", "_measure"])
+@pytest.mark.parametrize("method", ["launch", "settle", "_call", "_measure"])
 @pytest.mark.parametrize("plan", [(3000, 0, 1), (3000, 5000, 1), (40, 0, 100)])
 def test_ctrl_c_keeps_the_draws_and_says_how_to_go_on(method, plan, monkeypatch):
     num_samples, burn_in, thinning = plan
@@ -114,7 +114,12 @@ SLOW_RUN = """
     import time
     import jax, jax.numpy as jnp, numpy as np, sgld_jax
 
+    seen = []
+
     def wait(x):
+        if not seen:
+            print("running", flush=True)
+        seen.append(x)
         time.sleep(0.012)
         return np.float32(0.0)
 
@@ -124,7 +129,6 @@ SLOW_RUN = """
         return 0.5 * jnp.sum(x**2) + jax.pure_callback(
             wait, shape, fixed, vmap_method="sequential")
 
-    print("ready", flush=True)
     samples = sgld_jax.sample(
         0, sgld_jax.sgld(0.1), potential, jax.random.normal,
         num_samples=2_000, thinning={thinning})
@@ -134,7 +138,7 @@ SLOW_RUN = """
 
 @pytest.mark.parametrize("thinning", [1, 10**6])
 def test_sigint_in_a_slow_run_returns_its_draws_within_two_seconds(thinning):
-    """Updates of 12 ms; the signal comes some two seconds into the run."""
+    """Updates of 12 ms; the signal comes one second into the run."""
     code = textwrap.dedent(SLOW_RUN).replace("{thinning}", str(thinning))
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -143,15 +147,15 @@ def test_sigint_in_a_slow_run_returns_its_draws_within_two_seconds(thinning):
         env={**os.environ, "JAX_PLATFORMS": "cpu"},
     )
     assert process.stdout is not None
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(6)  # to compile, and to run for a while
+    assert process.stdout.readline() == "running\n"
+    time.sleep(1)
     process.send_signal(signal.SIGINT)
     began = time.perf_counter()
     drawn, updates, interrupted = process.stdout.readline().split()
     assert time.perf_counter() - began < 2
     process.stdout.close()
     process.wait(timeout=60)
-    assert interrupted == "True" and int(updates) > 20
+    assert interrupted == "True" and int(updates) >= 10
     assert int(drawn) == (int(updates) if thinning == 1 else 0)
 
 
@@ -183,8 +187,7 @@ def test_seconds_leave_out_every_compilation():
         wall = jnp.where(jnp.sum(x**2) > 9.0, jnp.nan, 0.0)
         return 0.5 * jnp.sum(x**2) + wall * jnp.sum(x)
 
-    jax.clear_caches()
-    sgld_jax.engine.program._kept.clear()
+    program._kept.clear()
     began = time.perf_counter()
     samples = run(500, potential=potential, num_chains=16)
     whole = time.perf_counter() - began

@@ -179,7 +179,7 @@ trees = st.recursive(
 )
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=25, deadline=None, derandomize=True)
 @given(tree=trees)
 @pytest.mark.parametrize("name", KERNELS)
 def test_any_tree_keeps_its_structure_shapes_and_dtypes(name, tree):

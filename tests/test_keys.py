@@ -317,11 +317,12 @@ def test_derivatives_in_step_size_and_temperature(make, argument, at, decaying):
         return end_of_a_path(make, *changed, decaying=decaying)
 
     h = 0.01
-    by_differences = (f(at[argument] + h) - f(at[argument] - h)) / (2 * h)
-    reverse, forward = jax.grad(f)(at[argument]), jax.jacfwd(f)(at[argument])
+    x, f = at[argument], jax.jit(f)
+    by_differences = (f(x + h) - f(x - h)) / (2 * h)
+    reverse, forward = jax.grad(f)(x), jax.jacfwd(f)(x)
     np.testing.assert_allclose(reverse, by_differences, rtol=0.02)
     np.testing.assert_allclose(forward, reverse, rtol=1e-4)
-    curvature = jax.jit(jax.hessian(f))(at[argument])
+    curvature = jax.hessian(f)(x)
     assert np.isfinite(curvature) and curvature != 0
 
 
@@ -330,9 +331,9 @@ def test_derivatives_in_step_size_and_temperature(make, argument, at, decaying):
 def test_derivatives_of_a_sweep_see_noise_of_their_own(make, derivative, decaying):
     """Chains of one step size differ, in a `vmap` of derivatives and in two of them."""
     d = derivative(lambda eps: end_of_a_path(make, eps, 1.3, decaying))
-    once = np.asarray(jax.vmap(d)(jnp.array([0.1, 0.1, 0.2])))
+    once = np.asarray(jax.jit(jax.vmap(d))(jnp.array([0.1, 0.1, 0.2])))
     assert len(np.unique(once)) == 3
-    twice = np.asarray(jax.vmap(jax.vmap(d))(jnp.full((2, 3), 0.1)))
+    twice = np.asarray(jax.jit(jax.vmap(jax.vmap(d)))(jnp.full((2, 3), 0.1)))
     assert len(np.unique(twice)) == 6 and np.isfinite(twice).all()
 
 

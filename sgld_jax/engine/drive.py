@@ -16,6 +16,7 @@ import numpy as np
 
 from sgld_jax.engine.chain import Chain, pick
 from sgld_jax.engine.devices import Layout, layout_of
+from sgld_jax.engine.draws import Draws
 from sgld_jax.engine.loop import Draw, chunk, empty_block, model_of
 from sgld_jax.engine.plan import Plan, Steps
 from sgld_jax.engine.program import Program
@@ -109,6 +110,8 @@ def _until_done_or_stopped(run: "_Run", plan: Plan, progress: bool) -> str:
     except (KeyboardInterrupt, Exception) as error:
         if not run.settled.done:
             raise
+        if run.settled.done == plan.total:
+            return ""
         stopped = plan.how_to_go_on(run.settled.done, _why(error))
         if not isinstance(error, KeyboardInterrupt):
             warnings.warn(f"{stopped} What was drawn is returned.", stacklevel=5)
@@ -144,8 +147,9 @@ class _Run:
         self._fast = self._chunk_program(chain, watched=False)
         self._watched: Program | None = None  # these two when a chain fails
         self._pick: Program | None = None
-        self._draws = jax.tree.map(self._host_array, self._free[0])
+        self._draws = Draws(self._model.draw, plan.num_samples)
         self._largest, self._seconds_per_update = 0, 0.0
+        # So that the time from here on, less all compilation, is that of the run.
         self._began = time.perf_counter() - self._compile_seconds
         frozen = np.asarray(chain.failure.step) >= 0
         self.settled = _Settled(chain, 0, frozen, self._draw_if(frozen, chain))
@@ -171,15 +175,16 @@ class _Run:
         old, end = self.settled, now.end
         suspect = ~np.asarray(now.finite) & ~old.frozen
         self._measure(now)
-        self._keep(now.steps, now.block)
+        draws = self._plan.draws(now.steps)
+        self._draws.write(draws, now.block)
         failed = np.zeros_like(suspect)
         if suspect.any():
             again, block = self._look_again(now)
             failed = suspect & (np.asarray(again.failure.step) >= 0)
-            self._keep(now.steps, block, failed)
+            self._draws.write(draws, block, failed)
             end = self._put_back(failed, again, end)
         if old.frozen_draw is not None:
-            self._keep_frozen(now.steps, old)
+            self._draws.repeat(draws, old.frozen_draw, old.frozen)
         frozen = old.frozen | failed
         draw = self._draw_if(frozen, end) if failed.any() else old.frozen_draw
         self.settled = _Settled(end, now.steps.end, frozen, draw)
@@ -188,25 +193,20 @@ class _Run:
 
     def look(self, steps: Steps) -> tuple[float, int]:
         """The mean potential of the healthy chains in a chunk, and how many are not."""
-        frozen = self.settled.frozen
-        seen = self._draws.potential[~frozen, self._columns(steps)]
-        with np.errstate(over="ignore", invalid="ignore"):
-            mean = float(seen.mean()) if seen.size else float("nan")
-        return mean, int(frozen.sum())
+        frozen, draws = self.settled.frozen, self._plan.draws(steps)
+        return self._draws.mean_potential(draws, ~frozen), int(frozen.sum())
 
     def samples(self, stopped: str) -> Samples:
         """What has been drawn."""
         seconds = time.perf_counter() - self._began - self._compile_seconds
         chain, done = self._layout.leave(self.settled.chain), self.settled.done
         drawn = self._plan.drawn(done)
-        draws = jax.tree.map(lambda x: x[:, :drawn], self._draws)
+        draws = jax.tree.map(lambda x: x[:, :drawn], self._draws.arrays)
         failures = failures_of(chain)
         report = RunReport(done, seconds, self._compile_seconds, failures, stopped)
         return Samples(
             draws.params, draws.potential, draws.weight, draws.count, chain, report
         )
-
-    # --- the device
 
     def _budget(self) -> int:
         """Updates of the next chunk; the first ones tell how long an update takes."""
@@ -255,34 +255,6 @@ class _Run:
         program = Program(function, *args, **kwargs)
         self._compile_seconds += program.seconds
         return program
-
-    # --- the host
-
-    def _host_array(self, rows: jax.Array) -> np.ndarray:
-        """Room for all draws of a leaf `[K, C, ...]`, as `[C, S, ...]`."""
-        num_chains, *event = rows.shape[1:]
-        return np.empty((num_chains, self._plan.num_samples, *event), rows.dtype)
-
-    def _columns(self, steps: Steps) -> slice:
-        first = self._plan.drawn(steps.begin)
-        return slice(first, first + steps.num_draws)
-
-    def _keep(self, steps: Steps, block: Draw, chains: Any = slice(None)) -> None:
-        """Copies the draws of a chunk, of some chains, to where they stay."""
-        columns, n = self._columns(steps), steps.num_draws
-
-        def keep(kept: np.ndarray, rows: jax.Array) -> None:
-            kept[chains, columns] = np.swapaxes(np.asarray(rows)[:n], 0, 1)[chains]
-
-        jax.tree.map(keep, self._draws, block)
-
-    def _keep_frozen(self, steps: Steps, old: _Settled) -> None:
-        columns = self._columns(steps)
-
-        def keep(kept: np.ndarray, draw: np.ndarray) -> None:
-            kept[old.frozen, columns] = draw[old.frozen][:, None]
-
-        jax.tree.map(keep, self._draws, old.frozen_draw)
 
     def _draw_if(self, frozen: np.ndarray, chain: Chain) -> Draw | None:
         """What is recorded of frozen chains from now on: a draw after no update."""

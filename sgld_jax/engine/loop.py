@@ -55,8 +55,8 @@ class Model(NamedTuple):
     draw: Draw
 
 
-class _Moving(NamedTuple):
-    """Chains between two draws.
+class _Carry(NamedTuple):
+    """What the loop over the updates of a draw carries along.
 
     Attributes:
       chain: after the last update.
@@ -76,9 +76,9 @@ def chunk(
     data: PyTree,
     block: Draw,
     updates: jax.Array,
-    num_draws: jax.Array,
+    num_stops: jax.Array,
 ) -> tuple[Chain, Draw, jax.Array]:
-    """`updates[k]` updates and then a record, for k below `num_draws`.
+    """`updates[k]` updates and then a record, for k below `num_stops`.
 
     Args:
       model: what is computed.
@@ -86,9 +86,9 @@ def chunk(
         at its last finite position, and notes the update and the leaf.
       chain: leaves `[C, ...]`.
       data: what batches are taken from, leaves `[N, ...]`.
-      block: leaves `[K, C, ...]`; the first `num_draws` rows are written.
+      block: leaves `[K, C, ...]`; the first `num_stops` rows are written.
       updates: int32 `[K]`.
-      num_draws: int32 `[]`, at most K.
+      num_stops: int32 `[]`, at most K.
 
     Returns:
       The chains at the end; the block; whether all was finite, bool `[C]`.
@@ -98,17 +98,17 @@ def chunk(
 
     def draw(k: jax.Array, carry: tuple) -> tuple[Chain, jax.Array, Draw]:
         chain, finite, block = carry
-        moving = _Moving(chain, no_value, finite)
-        moving = jax.lax.fori_loop(0, updates[k], lambda _, m: update(m), moving)
+        now = _Carry(chain, no_value, finite)
+        now = jax.lax.fori_loop(0, updates[k], lambda _, now: update(now), now)
         block = jax.tree.map(
             lambda rows, row: jax.lax.dynamic_update_index_in_dim(rows, row, k, 0),
             block,
-            model.record(moving.chain, moving.value),
+            model.record(now.chain, now.value),
         )
-        return moving.chain, moving.finite, block
+        return now.chain, now.finite, block
 
     finite = jnp.ones(no_value.shape, bool)
-    chain, finite, block = jax.lax.fori_loop(0, num_draws, draw, (chain, finite, block))
+    chain, finite, block = jax.lax.fori_loop(0, num_stops, draw, (chain, finite, block))
     return chain, block, finite & _all_finite(chain.params)
 
 
@@ -133,12 +133,12 @@ def empty_block(draw: Draw, max_bytes: int) -> Draw:
     return jax.tree.map(lambda x: jnp.zeros((num_rows, *x.shape), x.dtype), draw)
 
 
-def _unwatched(model: Model, data: PyTree, old: _Moving) -> _Moving:
+def _unwatched(model: Model, data: PyTree, old: _Carry) -> _Carry:
     chain, value = model.step(old.chain, data)
-    return _Moving(chain, value, old.finite & jnp.isfinite(value))
+    return _Carry(chain, value, old.finite & jnp.isfinite(value))
 
 
-def _watched(model: Model, data: PyTree, old: _Moving) -> _Moving:
+def _watched(model: Model, data: PyTree, old: _Carry) -> _Carry:
     """An update that a chain does not make if it would leave the finite numbers.
 
     A potential that is not finite fails a chain that moves by it; a transformation
@@ -153,7 +153,7 @@ def _watched(model: Model, data: PyTree, old: _Moving) -> _Moving:
     failure = pick(failing, Failure(old.chain.count, leaf), old.chain.failure)
     alive = failure.step < 0
     chain = pick(alive, new, old.chain)._replace(failure=failure)
-    return _Moving(chain, pick(alive, value, old.value), old.finite)
+    return _Carry(chain, pick(alive, value, old.value), old.finite)
 
 
 def _record(collect: Callable, chain: Chain, value: jax.Array) -> Draw:

@@ -21,6 +21,11 @@ class Plan(NamedTuple):
         """Draws that `done` updates have made."""
         return max(done - self.burn_in, 0) // self.thinning  # draws made
 
+    def draws(self, steps: "Steps") -> slice:
+        """Which draws the updates of a chunk make."""
+        first = self.drawn(steps.begin)
+        return slice(first, first + steps.num_draws)
+
     def next_chunk(self, done: int, budget: int, num_rows: int) -> "Steps":
         """After `done` updates, at most `budget` more that stop `num_rows` times."""
         first = self.burn_in + (self.drawn(done) + 1) * self.thinning  # next draw

@@ -44,7 +44,8 @@ def sample(
 
     Draw k of a chain is its position after `burn_in + (k + 1) * thinning` updates.
     A chain that goes non-finite stays where it was last finite, is named in the
-    report, and touches no other chain. Ctrl-C ends the run with the draws made.
+    report, and touches no other chain. Ctrl-C, or an exception out of a callback, ends
+    the run with the draws made so far; the report says how to go on.
 
     Args:
       key: a seed or key; starting points, noise and batches branch from it.

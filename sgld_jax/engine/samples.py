@@ -26,9 +26,10 @@ class RunReport(NamedTuple):
     Attributes:
       updates: updates made of every chain in this run.
       seconds: wall time, without compilation.
-      compile_seconds: time to trace and compile; near 0 if a program was kept.
+      compile_seconds: time to trace, to lower and, unless the program was kept, to
+        compile.
       failures: the chains that have gone non-finite so far.
-      interrupted: how to go on after Ctrl-C; empty if the run was finished.
+      interrupted: how to go on, if Ctrl-C or an exception stopped the run; else empty.
     """
 
     updates: int
@@ -74,7 +75,7 @@ class Samples:
 
     @property
     def interrupted(self) -> bool:
-        """Whether Ctrl-C ended the run early; the report says how to go on."""
+        """Whether something stopped the run early; the report says how to go on."""
         return bool(self.report.interrupted)
 
     @property

@@ -1,0 +1,49 @@
+"""The draws of a run on the host: room for all from the start, filled in place."""
+
+from typing import Any
+
+import jax
+import numpy as np
+
+from sgld_jax.engine.loop import Draw
+
+PyTree = Any
+
+
+class Draws:
+    """NumPy arrays `[C, S, ...]`, written chunk by chunk; there is no second copy.
+
+    Attributes:
+      arrays: a `Draw` of them; what has not been drawn is undefined.
+    """
+
+    def __init__(self, draw: Draw, num_samples: int):
+        def room(x: Any) -> np.ndarray:
+            num_chains, *event = x.shape
+            return np.empty((num_chains, num_samples, *event), x.dtype)
+
+        self.arrays: Draw = jax.tree.map(room, draw)
+
+    def write(self, draws: slice, block: Draw, chains: Any = slice(None)) -> None:
+        """Copies the first rows of a block, leaves `[K, C, ...]`, of some chains."""
+        num_rows = draws.stop - draws.start
+
+        def write(array: np.ndarray, rows: jax.Array) -> None:
+            by_chain = np.swapaxes(np.asarray(rows)[:num_rows], 0, 1)
+            array[chains, draws] = by_chain[chains]
+
+        jax.tree.map(write, self.arrays, block)
+
+    def repeat(self, draws: slice, draw: Draw, chains: np.ndarray) -> None:
+        """Writes one draw, leaves `[C, ...]`, of some chains again and again."""
+
+        def write(array: np.ndarray, one: np.ndarray) -> None:
+            array[chains, draws] = one[chains][:, None]
+
+        jax.tree.map(write, self.arrays, draw)
+
+    def mean_potential(self, draws: slice, chains: np.ndarray) -> float:
+        """The mean potential of some chains; NaN where there is nothing to average."""
+        seen = self.arrays.potential[chains, draws]
+        with np.errstate(over="ignore", invalid="ignore"):
+            return float(seen.mean()) if seen.size else float("nan")
