@@ -104,12 +104,14 @@ class Case:
 
         @functools.partial(jax.jit, static_argnums=2)
         def run(chain, data, updates):
-            def one(chain, _):
+            def one(carry, _):  # U is carried along, since `sample` records it
+                chain = carry[0]
                 return sgld_jax.step(
                     chain, sampler, potential, data=data, batches=batches
-                )[0], None
+                ), None
 
-            return jax.lax.scan(one, chain, None, length=updates)[0]
+            start = chain, jnp.zeros(self.num_chains)
+            return jax.lax.scan(one, start, None, length=updates)[0]
 
         def timed(updates):
             began = time.perf_counter()

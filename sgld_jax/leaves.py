@@ -1,4 +1,4 @@
-"""Arithmetic and checks on the leaves of parameter trees.
+"""Arithmetic on the leaves of trees, and settings that fit a tree.
 
 optax's own tree arithmetic leaves dtypes to promotion; a kernel must not: a
 bfloat16 leaf stays bfloat16, a float64 leaf gets a float64 step, and nothing
@@ -75,50 +75,4 @@ def check_positive(setting: PyTree, name: str) -> None:
             raise ValueError(
                 f"{name}: {path} holds {value.min():.3g} to {value.max():.3g}; "
                 f"expected finite numbers above 0."
-            )
-
-
-def check_params(params: PyTree) -> None:
-    """Raises `TypeError` unless every leaf is real and floating."""
-    dtypes = {p: jnp.result_type(x) for p, x in paths(params).items() if x is not None}
-    refused = {p: d for p, d in dtypes.items() if not jnp.issubdtype(d, jnp.floating)}
-    if not refused:
-        return
-    listed = ", ".join(f"{path} ({dtype})" for path, dtype in refused.items())
-    complex_leaf = any(jnp.issubdtype(d, jnp.complexfloating) for d in refused.values())
-    remedy = (
-        "wrap the sampler in optax.contrib.split_real_and_imaginary(...), since "
-        "complex noise has half the variance Langevin needs"
-        if complex_leaf
-        else "leave them out with optax.masked(sampler, mask) or optax.partition"
-    )
-    raise TypeError(
-        f"Only real floating leaves can be sampled, not {listed}: {remedy}."
-    )
-
-
-def check_grads(grads: PyTree, params: PyTree | None) -> None:
-    """Raises `ValueError` where gradients do not fit parameters, naming the leaf.
-
-    `optax.apply_updates` would broadcast a (4, 3) gradient into a (3,) parameter
-    and so change the parameter's shape. Costs nothing in a compiled step.
-    """
-    check_params(grads)
-    if params is None:
-        return
-    have, want = paths(grads), paths(params)
-    if have.keys() != want.keys():
-        missing = sorted(want.keys() - have.keys())
-        extra = sorted(have.keys() - want.keys())
-        raise ValueError(
-            f"Gradients and parameters are different trees: gradients lack {missing} "
-            f"and have {extra} in addition. Pass update(grads, state, params) the "
-            f"parameters the gradients were taken at."
-        )
-    for path, g in have.items():
-        p = want[path]
-        if g is not None and p is not None and np.shape(g) != np.shape(p):
-            raise ValueError(
-                f"The gradient of {path} has shape {np.shape(g)}, the parameter has "
-                f"{np.shape(p)}. Take the gradient of a scalar potential at params."
             )

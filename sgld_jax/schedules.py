@@ -12,15 +12,50 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+# A schedule that ends at zero misses it by rounding: by less than this part of its
+# first value or, where only the present value is known, by less than this.
+_ROUNDING = 1e-5
+_TINY = 1e-6
 
-def at(value: optax.ScalarOrSchedule, count: jax.Array) -> Any:
-    """The value of a number or schedule at an update count.
 
-    Arrays, also integer ones, come back as floats of JAX's default width; Python
-    numbers stay as they are, and so fit leaves of any dtype exactly.
+def at(value: optax.ScalarOrSchedule, count: jax.Array, name: str) -> Any:
+    """The value of a number or schedule at an update count, at least 0.
+
+    A negative number of rounding size, as `optax.linear_schedule(1e-2, 0.0, n)` ends
+    with, is zero. One that is truly negative becomes NaN, which fails the chain in this
+    very update, and the trace in its state tells why.
+
+    Args:
+      value: what the kernel was given.
+      count: the update count, int32 `[]`.
+      name: of the hyperparameter, for errors.
+
+    Returns:
+      A Python number as it was, so that it fits leaves of any dtype exactly; arrays,
+      also integer ones, as floats of JAX's default width.
+
+    Raises:
+      ValueError: while tracing, for a schedule that returns an array with axes, or a
+        Python number below 0.
     """
     now = value(count) if callable(value) else value
-    return now if isinstance(now, (int, float)) else jnp.asarray(now, float)
+    if np.ndim(now) != 0:
+        raise ValueError(
+            f"The schedule of {name} returned shape {np.shape(now)}: expected one "
+            f"number for each update count."
+        )
+    if isinstance(now, (int, float)):
+        if now < 0:
+            raise ValueError(
+                f"The schedule of {name} returned {now}: expected at least 0."
+            )
+        return now
+    now = jnp.asarray(now, float)
+    first = value(jnp.zeros_like(count)) if callable(value) else None
+    tolerance = (
+        _TINY if first is None else _ROUNDING * jnp.abs(jnp.asarray(first, float))
+    )
+    return jnp.where(now >= 0, now, jnp.where(now >= -tolerance, 0.0, jnp.nan))
 
 
 def is_zero(value: optax.ScalarOrSchedule) -> bool:

@@ -72,7 +72,7 @@ KERNELS = {
             ),
             "stale step size": (
                 "step size",
-                "eps = at(step_size, jnp.maximum(state.count - 1, 0))",
+                "eps = at(step_size, jnp.maximum(state.count - 1, 0), 'step_size')",
             ),
             "preconditioner missing in the noise": (
                 "kick",

@@ -11,7 +11,15 @@ import re
 import sys
 
 # What kernels are made of, in the order of their imports.
-GROUND = ("keys", "leaves", "noise", "preconditioners", "schedules", "states")
+GROUND = (
+    "keys",
+    "leaves",
+    "noise",
+    "parameters",
+    "preconditioners",
+    "schedules",
+    "states",
+)
 
 
 def mutated(module, mark: str, line: str):

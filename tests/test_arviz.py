@@ -26,22 +26,27 @@ def az():
 
 def log_density(p):
     cliff = 0 * jnp.log(p["b"] + 50)  # not a number below -50
-    return (
-        -0.5 * jnp.sum(p["layer"]["w"].astype(jnp.float32) ** 2) - p["b"] ** 2 + cliff
-    )
+    return -0.5 * jnp.sum(p["layer"]["w"] ** 2) - p["b"] ** 2 + cliff
 
 
 @pytest.fixture(scope="module")
 def samples():
     """Six chains, of which chain 4 fails in its first update."""
     start = {
-        "layer": {"w": jnp.ones((CHAINS, 2, 3), jnp.bfloat16)},
+        "layer": {"w": jnp.ones((CHAINS, 2, 3))},
         "b": jnp.array([0.0, 1.0, 2.0, 3.0, -60.0, 4.0]),
     }
     potential = from_log_density(log_density)
-    return sample(
-        0, sgld(0.1), potential, stacked(start), num_samples=DRAWS, num_chains=CHAINS
-    )
+    with pytest.warns(UserWarning, match="1 of 6 chains have failed"):
+        return sample(
+            0,
+            sgld(0.1),
+            potential,
+            stacked(start),
+            num_samples=DRAWS,
+            num_chains=CHAINS,
+            collect=lambda p: {**p, "layer": {"w": p["layer"]["w"].astype("bfloat16")}},
+        )
 
 
 @pytest.fixture(scope="module")
@@ -92,8 +97,8 @@ def test_lp_is_one_update_behind(samples):
     before = samples.healthy().params
     exact = jax.vmap(jax.vmap(log_density))(jax.tree.map(jnp.asarray, before))
     lp = container["sample_stats"]["lp"].values
-    # The compiled run may keep w wide where bfloat16 would round.
-    np.testing.assert_allclose(lp[:, 1:], exact[:, :-1], rtol=2.0**-8)
+    # The draws of w are kept in bfloat16: rounded to 2⁻⁸, and their squares to 2⁻⁷.
+    np.testing.assert_allclose(lp[:, 1:], exact[:, :-1], rtol=2.0**-7)
 
 
 def test_failed_chains_are_kept_and_flagged(samples):

@@ -17,6 +17,9 @@ import sgld_jax
 from sgld_jax.engine import drive, program
 from tests.runs import QUADRATIC, SAMPLER, arrays, assert_equal_bits, normal, run
 
+# Most runs here have chains that fail on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:.*chains have failed:UserWarning")
+
 
 def interrupt(monkeypatch, method, at, error=KeyboardInterrupt):
     """Makes call number `at` of a method of the driver raise."""

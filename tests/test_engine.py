@@ -235,6 +235,7 @@ def test_step_makes_the_checks_that_sample_makes():
         run(2, sampler, MEAN)
 
 
+@pytest.mark.filterwarnings("ignore:.*chains have failed:UserWarning")
 def test_progress_shows_updates_and_failures(capsys, monkeypatch):
     run(2000, progress=True)
     assert "2000/2000" in capsys.readouterr().err

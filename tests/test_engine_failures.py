@@ -13,6 +13,9 @@ from tests.runs import (
     run,
 )
 
+# Most runs here have chains that fail on purpose.
+pytestmark = pytest.mark.filterwarnings("ignore:.*chains have failed:UserWarning")
+
 
 def poisoned(leaf, limit=3.0):
     """A potential whose gradient turns NaN in one leaf where that leaf exceeds a limit."""

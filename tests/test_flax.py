@@ -255,3 +255,48 @@ def test_mean_loss_at_temperature_1_over_n_is_the_sum_loss():
             step(model, optimizer)
         ends.append(nnx.to_pure_dict(nnx.state(model, nnx.Param)))
     assert_close(*ends)
+
+
+class WithStatistics(nnx.Module):
+    def __init__(self, rngs):
+        self.first = nnx.Linear(2, 2, rngs=rngs)
+        self.norm = nnx.BatchNorm(2, rngs=rngs)
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+
+class Tied(nnx.Module):
+    def __init__(self, rngs):
+        self.first = nnx.Linear(2, 2, rngs=rngs)
+        self.second = nnx.Linear(2, 2, rngs=rngs)
+        self.second.kernel = self.first.kernel
+
+
+def sampled_from(init):
+    squares = lambda p, _: sum(jnp.sum(x**2) for x in jax.tree.leaves(p))  # noqa: E731
+    return sgld_jax.sample(
+        0, sgld_jax.sgld(0.1), squares, init, num_samples=2, num_chains=2
+    )
+
+
+@pytest.mark.parametrize(
+    "init, words",
+    [
+        (lambda k: nnx.state(WithStatistics(nnx.Rngs(k))), r"mean'\] \(BatchStat\)"),
+        (lambda k: WithStatistics(nnx.Rngs(k)), r"RngKey.*nnx.split\(model, nnx.Param"),
+        (lambda k: Tied(nnx.Rngs(k)), "one Variable, tied weights"),
+        (
+            lambda k: {"params": {"w": jnp.ones(2)}, "batch_stats": {"m": jnp.ones(2)}},
+            r"batch_stats.*variables\['params'\]",
+        ),
+    ],
+)
+def test_what_is_no_parameter_is_refused(init, words):
+    with pytest.raises(TypeError, match=words):
+        sampled_from(init)
+
+
+def test_parameters_alone_of_such_modules_are_sampled():
+    samples = sampled_from(lambda k: nnx.state(WithStatistics(nnx.Rngs(k)), nnx.Param))
+    assert len(jax.tree.leaves(samples.params)) == 4
+    tied = sampled_from(lambda k: nnx.state(Tied(nnx.Rngs(k)), nnx.Param))
+    assert len(jax.tree.leaves(tied.params)) == 3  # one kernel, two biases

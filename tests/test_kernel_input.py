@@ -26,7 +26,7 @@ def one_update(sampler, params, grads=None):
     return updates
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16, jnp.float32, jnp.float64])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float64])
 @pytest.mark.parametrize("step_size", [0.1, optax.constant_schedule(0.1)])
 def test_dtypes_are_kept_under_strict_promotion(make, dtype, step_size):
     with jax.enable_x64(dtype == jnp.float64), jax.numpy_dtype_promotion("strict"):
@@ -73,12 +73,15 @@ def test_unknown_extra_arguments_are_ignored(make):
 @pytest.mark.parametrize(
     "leaf, word",
     [
-        (jnp.zeros(3, jnp.int32), "optax.masked"),
-        (jnp.zeros(3, bool), "optax.masked"),
+        (jnp.zeros(3, jnp.int32), "nnx.split"),
+        (jnp.zeros(3, bool), "nnx.split"),
+        (jax.random.key(0), "nnx.split"),
+        (jnp.zeros(3, jnp.bfloat16), "param_dtype"),
+        (jnp.zeros(3, jnp.float16), "param_dtype"),
         (jnp.zeros(3, jnp.complex64), "split_real_and_imaginary"),
     ],
 )
-def test_integer_and_complex_leaves_are_refused_by_name(make, leaf, word):
+def test_leaves_that_cannot_be_sampled_are_refused_by_name(make, leaf, word):
     with pytest.raises(TypeError, match=r"\['bad'\]") as error:
         make(0.1, key=0).init({"good": jnp.zeros(2), "bad": leaf})
     assert word in str(error.value)
@@ -91,6 +94,85 @@ def test_split_real_and_imaginary_is_the_remedy_for_complex_leaves(make):
     updates, _ = sampler.update(z, sampler.init(z), z)
     for part in (updates.real, updates.imag):  # each N(0, 2ε) = N(0, 1)
         assert abs(np.mean(np.square(part)) - 1) < 4.5 * np.sqrt(2 / 4000)
+
+
+def test_low_precision_is_for_optimisation_alone(make):
+    params = {"w": jnp.ones(3, jnp.bfloat16)}
+    grads = jax.tree.map(jnp.ones_like, params)
+    still = make(0.1, 0.0)
+    updates, _ = still.update(grads, still.init(params), params)
+    assert updates["w"].dtype == jnp.bfloat16
+    noisy = make(0.1, optax.constant_schedule(0.0), key=0)
+    with pytest.raises(TypeError, match="lose the law.*'w'.*bfloat16"):
+        noisy.init(params)
+
+
+# --- schedules -----------------------------------------------------------------------
+
+ENDS = {  # all of them end a little below zero, by rounding
+    "linear": optax.linear_schedule(0.01, 0.0, 49),
+    "polynomial": optax.polynomial_schedule(0.03, 0.0, 1.7, 49),
+    "cosine": optax.cosine_decay_schedule(0.3, 49),
+    "by hand": lambda count: 0.7 - 0.7 / 49 * jnp.minimum(count, 49) - 1e-8,
+}
+
+
+@pytest.mark.parametrize("name", ENDS)
+@pytest.mark.parametrize("which", ["step_size", "temperature"])
+@pytest.mark.parametrize("inject", [False, True])
+def test_a_schedule_that_ends_at_zero_ends_at_zero(make, name, which, inject):
+    settings = {"step_size": 0.1, "temperature": 1.0, which: ENDS[name]}
+    factory = optax.inject_hyperparams(make) if inject else make
+    sampler = factory(**settings, key=0)
+    params = jnp.ones(3)
+
+    @jax.jit
+    def run(state, params):
+        def step(carry, _):
+            state, params = carry
+            updates, state = sampler.update(params, state, params)
+            return (state, params + updates), updates
+
+        return jax.lax.scan(step, (state, params), None, length=60)[1]
+
+    updates = run(sampler.init(params), params)
+    assert np.isfinite(updates).all()
+    if which == "step_size":
+        np.testing.assert_allclose(updates[-5:], 0.0, atol=2e-4)
+
+
+@pytest.mark.parametrize(
+    "which, cause", [("step_size", "the step size"), ("temperature", "the temperature")]
+)
+@pytest.mark.parametrize("inject", [False, True])
+def test_a_schedule_that_goes_below_zero_is_named_with_the_update(
+    make, which, cause, inject
+):
+    settings = {"step_size": 0.01, "temperature": 1.0}
+    settings[which] = lambda count: 0.01 * (7.0 - count)
+    factory = optax.inject_hyperparams(make) if inject else make
+    with pytest.warns(UserWarning, match=f"{cause} was negative or not a number"):
+        samples = sgld_jax.sample(
+            0,
+            factory(**settings, key=0),
+            sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2)),
+            lambda key: jnp.ones(2),
+            num_samples=20,
+        )
+    ((_, step, leaf),) = samples.report.failures
+    assert (step, leaf) == (8, cause)  # the eighth update has a zero
+
+
+@pytest.mark.parametrize("which", ["step_size", "temperature"])
+def test_what_a_schedule_must_not_return(make, which):
+    for returned, words in [(-0.5, "returned -0.5"), (jnp.ones(3), r"shape \(3,\)")]:
+        settings = {"step_size": 0.1, which: lambda count, r=returned: r}
+        sampler = make(**settings, key=0)
+        with pytest.raises(ValueError, match=f"schedule of {which} {words}|{words}"):
+            sampler.update(PARAMS, sampler.init(PARAMS), PARAMS)
+
+
+# --- trees ---------------------------------------------------------------------------
 
 
 def test_wrong_shapes_are_refused_while_tracing_with_the_path(make):
@@ -166,8 +248,7 @@ def test_the_counter_saturates_instead_of_wrapping(make):
 
 
 shapes = st.lists(st.integers(0, 4), max_size=3).map(tuple)
-dtypes = st.sampled_from([jnp.float32, jnp.bfloat16, jnp.float16])
-leaves = st.one_of(st.none(), st.tuples(shapes, dtypes).map(lambda x: jnp.zeros(*x)))
+leaves = st.one_of(st.none(), shapes.map(jnp.zeros))
 trees = st.recursive(
     leaves,
     lambda inner: st.one_of(

@@ -1,11 +1,16 @@
 """Predictions and their scores, against scikit-learn, closed forms and float64."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy.special import log_softmax, logsumexp
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
+import sgld_jax
+from sgld_jax import entropy_split, predictive_probs
 from sgld_jax.analysis import predictive as pr
 
 TOLERANCE = 1e-6  # of float32 on numbers of order 1; float64 is held to 1e-12
@@ -197,3 +202,35 @@ def test_other_arguments_out_of_range_are_refused():
         pr.expected_calibration_error(probs, labels, 0)
     with pytest.raises(ValueError, match="coverage=1.2"):
         pr.error_at_coverage(probs, labels, 1.2)
+
+
+def test_failed_chains_of_samples_are_left_out_with_a_warning():
+    def potential(x, batch):
+        del batch
+        wall = jnp.where(jnp.abs(x).max() > 2.8, jnp.nan, 0.0)
+        return 0.5 * jnp.sum(x**2) + wall * jnp.sum(x)
+
+    def collect(x):  # logits [n, K] of one image
+        return jnp.stack([x, -x])[:, :2]
+
+    with pytest.warns(UserWarning, match="chains have failed and are left out"):
+        samples = sgld_jax.sample(
+            0,
+            sgld_jax.sgld(0.1),
+            potential,
+            lambda key: jax.random.normal(key, (2,)),
+            num_samples=60,
+            num_chains=16,
+            collect=collect,
+        )
+    assert 0 < samples.failed.sum() < 16
+    healthy = samples.healthy().params
+    with pytest.warns(UserWarning, match=f"Left out {samples.failed.sum()} of 16"):
+        np.testing.assert_array_equal(
+            predictive_probs(samples), predictive_probs(healthy)
+        )
+    with pytest.warns(UserWarning, match="Left out"):
+        np.testing.assert_array_equal(entropy_split(samples), entropy_split(healthy))
+    tree = dataclasses.replace(samples, params={"a": healthy, "b": healthy})
+    with pytest.raises(ValueError, match="tree of 2 arrays: expected one, logits"):
+        predictive_probs(tree)

@@ -21,7 +21,16 @@ stacked start step summary to_arviz with_replacement
 
 # From the ground up. A file may import from its own floor and from those below it.
 FLOORS = [
-    {"leaves", "noise", "keys", "seeding", "preconditioners", "schedules", "states"},
+    {
+        "leaves",
+        "noise",
+        "keys",
+        "parameters",
+        "preconditioners",
+        "schedules",
+        "seeding",
+        "states",
+    },
     {"kernels"},
     {"potentials"},
     {"engine"},

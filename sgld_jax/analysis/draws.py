@@ -25,6 +25,26 @@ def tree_of(draws: Any) -> PyTree:
     return draws.params if is_samples(draws) else draws
 
 
+def healthy_array(draws: Any, what: str, stacklevel: int) -> Any:
+    """The one array of `Samples` without failed chains, with a warning; or `draws`.
+
+    Raises:
+      ValueError: for draws that are not one array, or where no chain is left.
+    """
+    if not is_samples(draws):
+        return draws
+    leaves = jax.tree.leaves(draws.params)
+    if len(leaves) != 1:
+        raise ValueError(
+            f"samples.params is a tree of {len(leaves)} arrays: expected one, {what}. "
+            f"Pass samples.healthy().params[...], or keep it alone with collect."
+        )
+    bad = {int(i): "failed, see samples.report" for i in np.flatnonzero(draws.failed)}
+    if bad:
+        warnings.warn(_left_out(bad, draws.num_chains), stacklevel=stacklevel)
+    return leaves[0][~np.asarray(draws.failed)]
+
+
 def named_arrays(tree: PyTree, default: str) -> dict[str, Any]:
     """The leaves of a tree by their path, joined with "."; a bare array is `default`.
 

@@ -4,16 +4,18 @@
                                           neither logits nor weights
     H[p̄]  =  E H[p]  +  E KL(p ‖ p̄)       total = aleatoric + epistemic, in nats
 
-Shapes: C chains, S draws, n examples, K classes. The first two lines are computed
-in JAX and may be jitted; scores against labels are computed on the host, in float64.
+Shapes: C chains, S draws, n examples, K classes. The first two lines are computed in
+JAX and may be jitted; scores against labels on the host, in float64.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
+
+from sgld_jax.analysis.draws import healthy_array
 
 
 class EntropySplit(NamedTuple):
@@ -40,12 +42,13 @@ class Calibration(NamedTuple):
     index: np.ndarray
 
 
-def predictive_probs(logits: ArrayLike) -> jax.Array:
+def predictive_probs(logits: Any) -> jax.Array:
     """The predictive distribution: probabilities averaged over chains and draws.
 
     Args:
-      logits: `[C, S, n, K]`. Use `logits[None, None]` for one network and
-        `logits[:, None]` for an ensemble.
+      logits: `[C, S, n, K]`, or `Samples` of them, whose failed chains are left out
+        with a warning. `logits[None, None]` for one network, `logits[:, None]` for an
+        ensemble.
 
     Returns:
       Probabilities `[n, K]`, averaged in log space, so that no logit overflows.
@@ -63,15 +66,14 @@ def predictive_probs(logits: ArrayLike) -> jax.Array:
     return _average(_checked_logits(logits))
 
 
-def entropy_split(logits: ArrayLike) -> EntropySplit:
+def entropy_split(logits: Any) -> EntropySplit:
     """Splits the predictive entropy into aleatoric and epistemic parts.
 
     Args:
-      logits: `[C, S, n, K]`.
+      logits: as `predictive_probs`.
 
     Returns:
-      `EntropySplit(total, aleatoric, epistemic)`, with total = aleatoric + epistemic
-      and epistemic ≥ 0 exactly (under `jax.jit` the sum may round once less).
+      `EntropySplit`: total = aleatoric + epistemic, and epistemic ≥ 0, exactly.
 
     Raises:
       ValueError: as `predictive_probs`.
@@ -264,13 +266,12 @@ def _log_mean(log_p: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(log_p, axis=(0, 1)) - jnp.log(draws)
 
 
-def _checked_logits(given: ArrayLike) -> jax.Array:
-    logits = jnp.asarray(given)
+def _checked_logits(given: Any) -> jax.Array:
+    logits = jnp.asarray(healthy_array(given, "logits [C, S, n, K]", stacklevel=4))
     if logits.ndim != 4 or 0 in logits.shape:
         raise ValueError(
-            f"logits has shape {logits.shape}: expected [C, S, n, K], chains, draws, "
-            f"examples, classes. Use logits[None, None] for one network and "
-            f"logits[:, None] for an ensemble."
+            f"logits has shape {logits.shape}: expected [C, S, n, K]. Use "
+            f"logits[None, None] for one network, logits[:, None] for an ensemble."
         )
     return logits
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from sgld_jax.engine.checks import check_count, check_sampler
 from sgld_jax.engine.devices import layout_of, on_auto_axes
 from sgld_jax.keys import (
     as_key,
@@ -16,6 +17,7 @@ from sgld_jax.keys import (
     is_key,
 )
 from sgld_jax.leaves import paths
+from sgld_jax.parameters import check_sampled_kinds
 from sgld_jax.potentials.batches import (
     Batches,
     BatchState,
@@ -24,7 +26,7 @@ from sgld_jax.potentials.batches import (
     num_rows,
 )
 from sgld_jax.potentials.potential import Potential, check_num_data
-from sgld_jax.seeding import has_slot, seed, slot_structure
+from sgld_jax.seeding import has_slot, seed
 
 PyTree = Any
 
@@ -36,8 +38,9 @@ class Failure(NamedTuple):
 
     Attributes:
       step: the update that failed, counted from 0; −1 for a healthy chain, int32 `[C]`.
-      leaf: index of the first parameter leaf that went non-finite; the number of
-        leaves if only the potential did; −1 for a healthy chain, int32 `[C]`.
+      leaf: index of the first parameter leaf that went non-finite; the number n of
+        leaves if only the potential did; n + 1 and n + 2 if step size or temperature
+        were the cause; −1 for a healthy chain, int32 `[C]`.
     """
 
     step: jax.Array
@@ -205,55 +208,6 @@ def pick(chosen: jax.Array, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(leaf, new, old)
 
 
-def check_sampler(sampler: Any) -> None:
-    """Raises `TypeError` for what is not a gradient transformation."""
-    if not isinstance(sampler, optax.GradientTransformation):
-        raise TypeError(
-            f"sampler={sampler!r}: expected an optax.GradientTransformation, such as "
-            f"sgld_jax.sgld(1e-3)."
-        )
-
-
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raises unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}={value!r}: expected a whole number.")
-    if value < least:
-        raise ValueError(f"{name}={value}: expected at least {least}.")
-
-
-def check_belongs(chain: Chain, sampler: Any, batches: Batches) -> None:
-    """Raises `ValueError` for a chain that another sampler or batch scheme made."""
-    has_stream = chain.batches.rng_key is not None
-    if has_stream != (batches.batch_size is not None):
-        given = "batches of rows" if has_stream else "full batches"
-        raise ValueError(
-            f"These chains were started with {given}, but batches={batches!r}: pass "
-            f"the scheme they were started with."
-        )
-    expected = jax.eval_shape(jax.vmap(sampler.init), chain.params)
-    have, want = slot_structure(chain.state), slot_structure(expected)
-    if have != want:
-        raise ValueError(
-            f"The state of these chains is not one of this sampler: it is {have}, "
-            f"expected {want}. Pass the sampler they were started with."
-        )
-
-
-def check_distinct_keys(chain: Chain) -> None:
-    """Raises `ValueError` if two chains share a key, and so draw the same noise."""
-    for path, leaf in paths(chain.state).items():
-        if is_key(leaf):
-            data = np.asarray(jax.random.key_data(leaf))
-            different = len(np.unique(data.reshape(len(data), -1), axis=0))
-            if different < len(data):
-                raise ValueError(
-                    f"The {len(data)} chains hold only {different} different keys in "
-                    f"state{path}: some would draw the same noise. Start them with "
-                    f"sgld_jax.start, or use jax.vmap(sgld_jax.seed)(state, keys)."
-                )
-
-
 def _starting_points(init: Any, keys: jax.Array, num_chains: int) -> PyTree:
     if isinstance(init, Stacked):
         params = init.params
@@ -264,7 +218,7 @@ def _starting_points(init: Any, keys: jax.Array, num_chains: int) -> PyTree:
                     f"leading axis of num_chains={num_chains}."
                 )
     elif callable(init):
-        params = jax.vmap(init)(keys)
+        params = jax.vmap(_checked_init(init))(keys)
     else:
         raise TypeError(
             f"init is a {type(init).__name__}: expected a function key -> params, as "
@@ -274,6 +228,15 @@ def _starting_points(init: Any, keys: jax.Array, num_chains: int) -> PyTree:
     return jax.tree.map(
         lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), params
     )
+
+
+def _checked_init(init: Callable) -> Callable:
+    def checked(key: jax.Array) -> PyTree:
+        params = init(key)
+        check_sampled_kinds(params)  # here, since `vmap` would untie tied weights
+        return params
+
+    return checked
 
 
 def _checked(potential: Potential) -> Potential:

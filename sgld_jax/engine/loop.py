@@ -149,17 +149,36 @@ def _watched(model: Model, data: PyTree, old: _Carry) -> _Carry:
     moved = ~functools.reduce(jnp.logical_and, map(_equal, before, after))
     bad = [~_all_finite(leaf) for leaf in after] + [~jnp.isfinite(value) & moved]
     failing = functools.reduce(jnp.logical_or, bad) & (old.chain.failure.step < 0)
-    leaf = jnp.argmax(jnp.stack(bad), axis=0).astype(jnp.int32)
+    # What a hyperparameter did shows in all leaves: name it, and not the first of them.
+    causes = [*_bad_hyperparameters(new.state, value.shape), *bad]
+    place = jnp.argmax(jnp.stack(causes), axis=0).astype(jnp.int32)
+    leaf = (place - 2) % len(causes)  # leaves, potential, step size, temperature
     failure = pick(failing, Failure(old.chain.count, leaf), old.chain.failure)
     alive = failure.step < 0
     chain = pick(alive, new, old.chain)._replace(failure=failure)
     return _Carry(chain, pick(alive, value, old.value), old.finite)
 
 
-def _record(collect: Callable, chain: Chain, value: jax.Array) -> Draw:
+def _bad_hyperparameters(state: PyTree, shape: tuple) -> list[jax.Array]:
+    """Whether step size and temperature were negative or NaN, each `[C]`."""
+    no = jnp.zeros(shape, bool)
+    traces = _traces(state)
+    return [
+        functools.reduce(jnp.logical_or, [jnp.isnan(x) for x in values], no)
+        for values in (
+            [trace.step_size for trace in traces],
+            [trace.temperature for trace in traces],
+        )
+    ]
+
+
+def _traces(state: PyTree) -> list[Trace]:
     is_trace = lambda x: isinstance(x, Trace)  # noqa: E731
-    leaves = jax.tree.leaves(chain.state, is_leaf=is_trace)
-    weights = [leaf.weight for leaf in leaves if is_trace(leaf)]
+    return [x for x in jax.tree.leaves(state, is_leaf=is_trace) if is_trace(x)]
+
+
+def _record(collect: Callable, chain: Chain, value: jax.Array) -> Draw:
+    weights = [trace.weight for trace in _traces(chain.state)]
     # Several kernels in one chain of transformations have no single weight.
     one = jnp.ones(chain.count.shape, jnp.float32)
     weight = weights[0] if len(weights) == 1 else one

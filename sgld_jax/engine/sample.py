@@ -1,20 +1,18 @@
 """Sampling: from a potential to draws, and on from where a run stopped."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import optax
 
-from sgld_jax.engine.chain import (
-    Chain,
-    Stacked,
+from sgld_jax.engine.chain import Chain, Stacked, start, step
+from sgld_jax.engine.checks import (
     check_belongs,
     check_count,
     check_distinct_keys,
     check_sampler,
-    start,
-    step,
 )
 from sgld_jax.engine.drive import drive
 from sgld_jax.engine.plan import Plan
@@ -164,7 +162,16 @@ def _run(
     def one_update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
         return step(chain, sampler, potential, data=data, batches=batches)
 
-    return drive(one_update, collect, chain, data, plan, progress)
+    samples = drive(one_update, collect, chain, data, plan, progress)
+    failures = samples.report.failures
+    if failures:
+        warnings.warn(
+            f"{len(failures)} of {samples.num_chains} chains have failed and are left "
+            f"out of summaries and predictions; the first: {failures[0]}. See "
+            f"samples.report; samples.healthy() has the others.",
+            stacklevel=3,
+        )
+    return samples
 
 
 def _everything(params: PyTree) -> PyTree:

@@ -11,13 +11,40 @@ from sgld_jax.leaves import paths
 
 PyTree = Any
 
+_HYPERPARAMETERS = ("the step size", "the temperature")
+
 
 class ChainFailure(NamedTuple):
-    """One chain that went non-finite: which, in which update, and where first."""
+    """One chain that went non-finite.
+
+    Attributes:
+      chain: its number.
+      step: the update that failed, counted from 0.
+      leaf: where it showed: a parameter by its path, "the potential", or the cause,
+        "the step size" or "the temperature".
+    """
 
     chain: int
     step: int
     leaf: str
+
+    def __str__(self) -> str:
+        if self.leaf in _HYPERPARAMETERS:
+            return (
+                f"chain {self.chain}: {self.leaf} was negative or not a number in "
+                f"update {self.step}; look at its schedule"
+            )
+        if self.step == 0:
+            return (
+                f"chain {self.chain} failed in its first update, at {self.leaf}: it "
+                f"started where the potential or its gradient is not finite; look at "
+                f"init"
+            )
+        return (
+            f"chain {self.chain} went non-finite in update {self.step} at {self.leaf} "
+            f"and stays at its last finite position; usual causes: a step size too "
+            f"large, log(0) or 0/0 in the potential, NaN in the data"
+        )
 
 
 class RunReport(NamedTuple):
@@ -40,12 +67,7 @@ class RunReport(NamedTuple):
 
     def __str__(self) -> str:
         lines = [f"{self.updates} updates in {self.seconds:.3g} s"]
-        for f in self.failures:
-            lines.append(
-                f"chain {f.chain} went non-finite in update {f.step} at {f.leaf} and "
-                f"stays at its last finite position; usual causes: a step size too "
-                f"large, log(0) or 0/0 in the potential, NaN in the data"
-            )
+        lines += map(str, self.failures)
         return "\n".join(lines + [self.interrupted] * bool(self.interrupted))
 
 
@@ -157,7 +179,7 @@ class Samples:
 def failures_of(chain: Chain) -> tuple[ChainFailure, ...]:
     """The chains that have gone non-finite, with the name of the leaf."""
     names = [path for path, leaf in paths(chain.params).items() if leaf is not None]
-    names.append("the potential")
+    names += ["the potential", *_HYPERPARAMETERS]
     steps, leaves = np.asarray(chain.failure.step), np.asarray(chain.failure.leaf)
     return tuple(
         ChainFailure(int(i), int(steps[i]), names[leaves[i]])

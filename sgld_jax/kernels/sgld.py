@@ -28,8 +28,9 @@ import jax.numpy as jnp
 import optax
 
 from sgld_jax.keys import Unseeded, check_key
-from sgld_jax.leaves import add, check_grads, check_params, scale
+from sgld_jax.leaves import add, scale
 from sgld_jax.noise import noise
+from sgld_jax.parameters import check_grads, check_params
 from sgld_jax.preconditioners import Preconditioner, identity
 from sgld_jax.schedules import at, check_step_size, check_temperature, is_zero
 from sgld_jax.states import Trace, first_state, next_state
@@ -74,8 +75,9 @@ def sgld(
 
     Raises:
       ValueError, TypeError: here, for a step size, temperature or key out of
-        range; in `init`, for integer or complex leaves; while tracing `update`,
-        for gradients that do not fit the parameters, or if there is no key.
+        range; in `init`, for leaves that cannot be sampled (integers, complex
+        numbers, bfloat16, running statistics); while tracing `update`, for
+        gradients that do not fit the parameters, or if there is no key.
 
     Example:
       >>> import jax, jax.numpy as jnp, optax, sgld_jax
@@ -91,15 +93,15 @@ def sgld(
     check_key(key)
 
     def init(params):
-        check_params(params)
+        check_params(params, optimises=is_zero(temperature))
         metric = preconditioner.init(params)
         return first_state(SGLDState, "sgld", key, params, metric=metric)
 
     def update(grads, state, params=None, **extra):
         del extra
-        check_grads(grads, params)
-        eps = at(step_size, state.count)  # step size
-        T = at(temperature, state.count)  # temperature
+        check_grads(grads, params, optimises=is_zero(temperature))
+        eps = at(step_size, state.count, "step_size")  # step size
+        T = at(temperature, state.count, "temperature")  # temperature
         metric = preconditioner.update(grads, state.metric, params)
 
         updates = scale(-eps, preconditioner.multiply(metric, grads))  # drift
