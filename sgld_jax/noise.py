@@ -5,11 +5,14 @@ import math
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from sgld_jax.keys import step_key
 from sgld_jax.leaves import scale, wide_dtype
 
 PyTree = Any
+
+MAX_COUNT = 2**31 - 1  # where `optax.safe_increment` stops
 
 
 def noise(state: Any, sd: Any, grads: PyTree) -> PyTree:
@@ -27,6 +30,8 @@ def noise(state: Any, sd: Any, grads: PyTree) -> PyTree:
       ValueError: while tracing, if the state has no key.
     """
     key = step_key(state.rng_key, state.count, (grads, sd))  # key of the step
+    # At the last count the stream would repeat for ever, and in silence.
+    sd = jnp.where(state.count < MAX_COUNT, sd, jnp.nan)
     return scale(sd, normal_like(key, grads))
 
 

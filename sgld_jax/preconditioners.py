@@ -11,9 +11,21 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sgld_jax.fingerprint import fingerprint
 from sgld_jax.leaves import check_positive, matched, wide_dtype
 
 PyTree = Any
+
+
+class FixedMetric(NamedTuple):
+    """The state of a preconditioner that never changes.
+
+    Attributes:
+      fingerprint: of its numbers, int32 `[]`; 0 if they were being traced. A run that
+        is resumed with another metric is refused by it.
+    """
+
+    fingerprint: jax.Array
 
 
 class Preconditioner(NamedTuple):
@@ -71,15 +83,16 @@ def diagonal(scale: PyTree) -> Preconditioner:
     Source: Li et al. 2016, arXiv 1512.07666, with G held fixed.
     """
     check_positive(scale, "diagonal(scale)")
+    code = fingerprint(scale)
 
     def multiply(power: float, state: PyTree, v: PyTree) -> PyTree:
         del state
         fitted = matched(scale, v, "diagonal(scale)")
         return jax.tree.map(lambda s, x: _times(s, power, x), fitted, v)
 
-    def init(params: PyTree) -> optax.EmptyState:
+    def init(params: PyTree) -> FixedMetric:
         matched(scale, params, "diagonal(scale)")
-        return optax.EmptyState()
+        return FixedMetric(jnp.asarray(code, jnp.int32))
 
     return Preconditioner(
         init=init,

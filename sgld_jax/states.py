@@ -40,6 +40,12 @@ class Trace(NamedTuple):
         )
 
 
+def traces(state: PyTree) -> list[Trace]:
+    """The traces of all kernels in a state, found by their type."""
+    is_trace = lambda x: isinstance(x, Trace)  # noqa: E731
+    return [x for x in jax.tree.leaves(state, is_leaf=is_trace) if is_trace(x)]
+
+
 def first_state(
     kind: Any, kernel: str, key: Any, params: PyTree, **memory: PyTree
 ) -> Any:
@@ -56,8 +62,8 @@ def first_state(
       A `kind`. Under a `vmap` of `params` every chain has a key of its own.
     """
     rng_key = init_key(key, kernel, params)
-    count, trace = copy_per_chain((jnp.zeros([], jnp.int32), Trace.of()), params)
-    return kind(count=count, rng_key=rng_key, trace=trace, **memory)
+    fresh = {"count": jnp.zeros([], jnp.int32), "trace": Trace.of(), **memory}
+    return kind(rng_key=rng_key, **copy_per_chain(fresh, params))
 
 
 def next_state(

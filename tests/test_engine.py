@@ -188,7 +188,7 @@ def test_samples_are_sliced_and_rid_of_chains():
         batches=SCHEMES["shuffled"],
     )
     assert again.num_chains == 2
-    with pytest.raises(ValueError, match="2 chains"):
+    with pytest.raises(ValueError, match="Cannot append"):
         samples.concatenate(again)
 
 
@@ -200,18 +200,13 @@ def test_a_state_whose_chains_share_a_key_is_refused():
         sgld_jax.resume(same, SAMPLER, QUADRATIC, num_samples=2)
 
 
-def test_resume_refuses_another_sampler_and_other_batches():
+def test_resume_refuses_another_sampler():
     chain = on_data(2).final
-    kwargs = {"num_samples": 2, "data": DATA}
-    shuffled = SCHEMES["shuffled"]
-    with pytest.raises(ValueError, match="pass the scheme they were started with"):
-        sgld_jax.resume(chain, SMALL_STEPS, MEAN, **kwargs)
+    kwargs = {"num_samples": 2, "data": DATA, "batches": SCHEMES["shuffled"]}
     with pytest.raises(ValueError, match="Pass the sampler they were started with"):
-        sgld_jax.resume(chain, optax.adam(1e-3), MEAN, batches=shuffled, **kwargs)
-    seeded = sgld_jax.sgld(
-        1e-3, key=0
-    )  # a filled slot or an empty one: the same sampler
-    sgld_jax.resume(chain, seeded, MEAN, batches=shuffled, **kwargs)
+        sgld_jax.resume(chain, optax.adam(1e-3), MEAN, **kwargs)
+    # A filled slot or an empty one: the same sampler.
+    sgld_jax.resume(chain, sgld_jax.sgld(1e-3, key=0), MEAN, **kwargs)
 
 
 def test_step_makes_the_checks_that_sample_makes():

@@ -24,6 +24,7 @@ FLOORS = [
     {
         "leaves",
         "noise",
+        "fingerprint",
         "keys",
         "parameters",
         "preconditioners",
@@ -80,7 +81,7 @@ def test_the_signatures_of_the_engine():
         "sample": "key sampler potential init num_samples num_chains data batches burn_in "
         "thinning collect progress".split(),
         "start": "key sampler init num_chains data batches".split(),
-        "step": "chain sampler potential data batches".split(),
+        "step": "chain sampler potential data batches batch".split(),
         "resume": "chain sampler potential num_samples data batches burn_in thinning collect "
         "progress".split(),
         "seed": ["state", "key"],

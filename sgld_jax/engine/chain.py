@@ -137,7 +137,7 @@ def start(
             state = jax.vmap(seed)(state, noise_keys)
     # Two arrays, since one buffer in two places could not be donated.
     healthy = Failure(*(jnp.full([num_chains], -1, jnp.int32) for _ in range(2)))
-    stream = jax.vmap(batches.init)(batch_keys)
+    stream = jax.vmap(batches.init, (0, None))(batch_keys, batches.source(data))
     count = jnp.zeros([num_chains], jnp.int32)
     chain = Chain(params, state, stream, count, healthy)
     return layout.leave(layout.enter_chains(chain))
@@ -150,6 +150,7 @@ def step(
     *,
     data: PyTree = None,
     batches: Batches = full_batch(),
+    batch: PyTree = None,
 ) -> tuple[Chain, jax.Array]:
     """One update of every chain, for loops of your own. Pure; jit it.
 
@@ -161,6 +162,8 @@ def step(
       potential: `(params, batch) -> scalar`.
       data: arrays `[N, ...]`, or None. Inside `jax.jit`, hand them in as an argument.
       batches: as given to `start`.
+      batch: in place of data and batches, the rows of this update, arrays `[n, ...]`
+        from any loader of your own. All chains see them, and are correlated by that.
 
     Returns:
       The chains after the update, and the (minibatch) potential `[C]` that it saw,
@@ -181,7 +184,15 @@ def step(
       Array([3, 3, 3, 3], dtype=int32)
     """
     check_batches(batches, data)
-    check_num_data(potential, data)
+    if batch is None:
+        check_num_data(potential, data)
+    elif data is not None:
+        raise ValueError(
+            "Both data and batch were given: pass data, all N rows, with batches; or "
+            "batch alone, the rows of this update."
+        )
+    else:
+        data, batches = batch, full_batch()  # of the rows that were given
     num_data = 0 if data is None else num_rows(data)
 
     def one(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:

@@ -3,13 +3,21 @@
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 
+from sgld_jax.engine.devices import Layout, layout_of
+from sgld_jax.engine.program import Program
 from sgld_jax.keys import is_key
 from sgld_jax.leaves import paths
-from sgld_jax.potentials.batches import Batches
+from sgld_jax.noise import MAX_COUNT
+from sgld_jax.potentials.batches import Batches, describe
+from sgld_jax.preconditioners import FixedMetric
 from sgld_jax.seeding import slot_structure
+from sgld_jax.states import Trace, traces
+
+PyTree = Any
 
 
 def check_sampler(sampler: Any) -> None:
@@ -29,15 +37,8 @@ def check_count(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name}={value}: expected at least {least}.")
 
 
-def check_belongs(chain: Any, sampler: Any, batches: Batches) -> None:
-    """Raises `ValueError` for a chain that another sampler or batch scheme made."""
-    has_stream = chain.batches.rng_key is not None
-    if has_stream != (batches.batch_size is not None):
-        given = "batches of rows" if has_stream else "full batches"
-        raise ValueError(
-            f"These chains were started with {given}, but batches={batches!r}: pass "
-            f"the scheme they were started with."
-        )
+def check_belongs(chain: Any, sampler: Any, batches: Batches, data: PyTree) -> None:
+    """Raises `ValueError` for a chain of another sampler, batch scheme or data."""
     expected = jax.eval_shape(jax.vmap(sampler.init), chain.params)
     have, want = slot_structure(chain.state), slot_structure(expected)
     if have != want:
@@ -45,6 +46,104 @@ def check_belongs(chain: Any, sampler: Any, batches: Batches) -> None:
             f"The state of these chains is not one of this sampler: it is {have}, "
             f"expected {want}. Pass the sampler they were started with."
         )
+    _check_source(np.asarray(chain.batches.source)[0], batches.source(data), data)
+    layout = layout_of(chain.params)
+    with layout.inside():
+        fresh = sampler.init(_first(layout, chain.params))
+    for have, want in zip(_metrics(chain.state), _metrics(fresh)):
+        code = int(np.ravel(have.fingerprint)[0])
+        if code and int(want.fingerprint) not in (0, code):
+            raise ValueError(
+                "The preconditioner has other numbers than the one these chains were "
+                "started with. Pass that one; or start anew from these positions: "
+                "sgld_jax.start(key, sampler, sgld_jax.stacked(chain.params), ...)."
+            )
+
+
+def _check_source(have: np.ndarray, want: np.ndarray, data: PyTree) -> None:
+    if (have[:2] != want[:2]).any():
+        raise ValueError(
+            f"These chains were started with {describe(have)}, but batches is "
+            f"{describe(want)}: pass the scheme they were started with."
+        )
+    if have[2] != want[2]:
+        raise ValueError(
+            f"These chains were started with data of {have[2]} rows, but data has "
+            f"{want[2]}. {_ANEW}"
+        )
+    if have[3] and want[3] and have[3] != want[3]:
+        raise ValueError(
+            f"The data are not those that these chains were started with: as many rows "
+            f"({have[2]}), other numbers or types. {_ANEW}"
+        )
+
+
+_ANEW = (
+    "Go on with the data of the start; or start anew from these positions: "
+    "sgld_jax.start(key, sampler, sgld_jax.stacked(chain.params), data=data, ...)."
+)
+
+
+def _metrics(state: PyTree) -> list[FixedMetric]:
+    is_metric = lambda x: isinstance(x, FixedMetric)  # noqa: E731
+    return [x for x in jax.tree.leaves(state, is_leaf=is_metric) if is_metric(x)]
+
+
+def check_room(chain: Any, updates: int) -> None:
+    """Raises `ValueError` where counts of updates would not fit int32."""
+    made = 0 if chain is None else int(np.max(chain.count))
+    if made + updates >= MAX_COUNT:
+        raise ValueError(
+            f"{updates:,} updates after {made:,}: a chain makes fewer than 2**31, "
+            f"since its noise would repeat. Start anew with another key from where it "
+            f"is: sgld_jax.start(key, sampler, sgld_jax.stacked(chain.params), ...)."
+        )
+
+
+def changed_hyperparameters(chain: Any, sampler: Any) -> list[str]:
+    """What of step size and temperature `sampler` has other than the chain's, in words.
+
+    The last update is made once more, by this sampler, with no gradient: its trace says
+    what it used, the state of the chain what was used then.
+    """
+
+    def last_update(params: PyTree, state: PyTree) -> list[Trace]:
+        grads = jax.tree.map(jnp.zeros_like, params)
+        update = optax.with_extra_args_support(sampler).update
+        _, after = update(grads, _before(state), params, value=jnp.zeros([]))
+        return traces(after)
+
+    if int(np.ravel(chain.count)[0]) == 0 or not traces(chain.state):
+        return []
+    layout = layout_of(chain.params)
+    with layout.inside():
+        params, state = _first(layout, (chain.params, chain.state))
+        now = Program(last_update, params, state)(params, state)
+    was, new = jax.tree.map(float, (traces(state), now))
+    return [
+        f"{name} was {before:.6g} and is {after:.6g}"
+        for old, trace in zip(was, new)
+        for name, before, after in (
+            ("the step size", old.step_size, trace.step_size),
+            ("the temperature", old.temperature, trace.temperature),
+        )
+        if before != after
+    ]
+
+
+def _first(layout: Layout, tree: PyTree) -> PyTree:
+    """The first chain's part of `tree`, to be used inside the layout."""
+    return jax.tree.map(lambda x: x[0], layout.enter_chains(tree))
+
+
+def _before(state: PyTree) -> PyTree:
+    """A state as it was an update ago, as far as schedules look at it."""
+
+    def earlier(path: tuple, leaf: Any) -> Any:
+        is_count = getattr(path[-1], "name", "") == "count" if path else False
+        return leaf - 1 if is_count else leaf
+
+    return jax.tree_util.tree_map_with_path(earlier, state)
 
 
 def check_distinct_keys(chain: Any) -> None:

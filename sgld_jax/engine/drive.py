@@ -140,6 +140,7 @@ class _Run:
         layout: Layout,
     ):
         self._data, self._plan, self._layout = data, plan, layout
+        self._begin = np.array(chain.count)
         began = time.perf_counter()
         self._model = model_of(step, collect, chain, data)
         self._compile_seconds = time.perf_counter() - began
@@ -203,7 +204,9 @@ class _Run:
         drawn = self._plan.drawn(done)
         draws = jax.tree.map(lambda x: x[:, :drawn], self._draws.arrays)
         failures = failures_of(chain)
-        report = RunReport(done, seconds, self._compile_seconds, failures, stopped)
+        report = RunReport(
+            done, seconds, self._compile_seconds, failures, stopped, self._begin
+        )
         return Samples(
             draws.params, draws.potential, draws.weight, draws.count, chain, report
         )

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from sgld_jax.engine.chain import Chain, Failure, pick
 from sgld_jax.engine.program import traced
-from sgld_jax.states import Trace
+from sgld_jax.states import traces
 
 PyTree = Any
 
@@ -162,23 +162,18 @@ def _watched(model: Model, data: PyTree, old: _Carry) -> _Carry:
 def _bad_hyperparameters(state: PyTree, shape: tuple) -> list[jax.Array]:
     """Whether step size and temperature were negative or NaN, each `[C]`."""
     no = jnp.zeros(shape, bool)
-    traces = _traces(state)
+    found = traces(state)
     return [
         functools.reduce(jnp.logical_or, [jnp.isnan(x) for x in values], no)
         for values in (
-            [trace.step_size for trace in traces],
-            [trace.temperature for trace in traces],
+            [trace.step_size for trace in found],
+            [trace.temperature for trace in found],
         )
     ]
 
 
-def _traces(state: PyTree) -> list[Trace]:
-    is_trace = lambda x: isinstance(x, Trace)  # noqa: E731
-    return [x for x in jax.tree.leaves(state, is_leaf=is_trace) if is_trace(x)]
-
-
 def _record(collect: Callable, chain: Chain, value: jax.Array) -> Draw:
-    weights = [trace.weight for trace in _traces(chain.state)]
+    weights = [trace.weight for trace in traces(chain.state)]
     # Several kernels in one chain of transformations have no single weight.
     one = jnp.ones(chain.count.shape, jnp.float32)
     weight = weights[0] if len(weights) == 1 else one

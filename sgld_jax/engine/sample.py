@@ -9,9 +9,11 @@ import optax
 
 from sgld_jax.engine.chain import Chain, Stacked, start, step
 from sgld_jax.engine.checks import (
+    changed_hyperparameters,
     check_belongs,
     check_count,
     check_distinct_keys,
+    check_room,
     check_sampler,
 )
 from sgld_jax.engine.drive import drive
@@ -78,6 +80,7 @@ def sample(
       (8, 100, 3)
     """
     plan = _plan(num_samples, burn_in, thinning, least_burn_in=0)
+    check_room(None, plan.total)
     chain = start(key, sampler, init, num_chains=num_chains, data=data, batches=batches)
     return _run(chain, sampler, potential, data, batches, collect, plan, progress)
 
@@ -129,9 +132,17 @@ def resume(
     """
     check_sampler(sampler)
     check_batches(batches, data)
-    check_belongs(chain, sampler, batches)
-    check_distinct_keys(chain)
     plan = _plan(num_samples, burn_in, thinning, least_burn_in=1 - thinning)
+    check_room(chain, plan.total)
+    check_belongs(chain, sampler, batches, data)
+    check_distinct_keys(chain)
+    changed = changed_hyperparameters(chain, sampler)
+    if changed:
+        warnings.warn(
+            f"From here on the chains run with other settings: {', '.join(changed)}. "
+            f"Draws from before and after have different laws.",
+            stacklevel=2,
+        )
     return _run(chain, sampler, potential, data, batches, collect, plan, progress)
 
 

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 
 from sgld_jax.engine.chain import Chain
+from sgld_jax.keys import is_key
 from sgld_jax.leaves import paths
 
 PyTree = Any
@@ -57,13 +58,15 @@ class RunReport(NamedTuple):
         compile.
       failures: the chains that have gone non-finite so far.
       interrupted: how to go on, if Ctrl-C or an exception stopped the run; else empty.
+      begin: updates made of each chain before this run, int `[C]`.
     """
 
     updates: int
     seconds: float
     compile_seconds: float
     failures: tuple[ChainFailure, ...]
-    interrupted: str = ""
+    interrupted: str
+    begin: np.ndarray
 
     def __str__(self) -> str:
         lines = [f"{self.updates} updates in {self.seconds:.3g} s"]
@@ -86,6 +89,8 @@ class Samples:
       counts: updates made when the draw was taken, `[C, S]`.
       final: the whole `Chain` after the last draw, for `resume`.
       report: what happened.
+      cut: whether the last draws were sliced off, so that `final` is later than what
+        is left.
     """
 
     params: PyTree
@@ -94,6 +99,7 @@ class Samples:
     counts: np.ndarray
     final: Chain
     report: RunReport
+    cut: bool = False
 
     @property
     def interrupted(self) -> bool:
@@ -123,6 +129,7 @@ class Samples:
         chains: Any
         draws: Any
         chains, draws = index if isinstance(index, tuple) else (index, slice(None))
+        last = np.arange(self.num_samples)[draws]
         if isinstance(chains, (int, np.integer)):
             chains = [chains]
         if isinstance(draws, (int, np.integer)):
@@ -141,20 +148,19 @@ class Samples:
             weights=cut(self.weights),
             counts=cut(self.counts),
             final=final,
-            report=self.report._replace(failures=failures_of(final)),
+            report=self.report._replace(
+                failures=failures_of(final), begin=self.report.begin[chains]
+            ),
+            cut=self.cut or self.num_samples - 1 not in np.atleast_1d(last)[-1:],
         )
 
     def concatenate(self, later: "Samples") -> "Samples":
         """These draws followed by those of a `resume` of their `final` chain.
 
         Raises:
-          ValueError: if `later` has another number of chains.
+          ValueError: if `later` does not go on where these draws end.
         """
-        if later.num_chains != self.num_chains:
-            raise ValueError(
-                f"Cannot append draws of {later.num_chains} chains to draws of "
-                f"{self.num_chains}: expected the same chains, run on with resume."
-            )
+        _check_goes_on(self, later)
 
         def join(a, b):
             return np.concatenate([a, b], axis=1)
@@ -172,8 +178,34 @@ class Samples:
                 mine.compile_seconds + other.compile_seconds,
                 other.failures,
                 other.interrupted,
+                mine.begin,
             ),
         )
+
+
+def _check_goes_on(first: Samples, later: Samples) -> None:
+    """Raises `ValueError` unless `later` was resumed from the end of `first`."""
+
+    def keys(samples: Samples) -> list[np.ndarray]:
+        leaves = jax.tree.leaves(samples.final.state)
+        return [np.asarray(jax.random.key_data(x)) for x in leaves if is_key(x)]
+
+    if later.num_chains != first.num_chains:
+        problem = f"there are {later.num_chains} chains after {first.num_chains}"
+    elif first.cut:
+        problem = "the end of the first draws, where `later` goes on, was sliced off"
+    elif any((a != b).any() for a, b in zip(keys(first), keys(later))):
+        problem = "the chains have other keys, so they are not the same chains"
+    elif (later.report.begin < np.asarray(first.final.count))[~later.failed].any():
+        problem = "`later` begins before the first draws end, so draws would repeat"
+    elif (later.report.begin > np.asarray(first.final.count))[~later.failed].any():
+        problem = "there are updates between the two, whose draws are missing"
+    else:
+        return
+    raise ValueError(
+        f"Cannot append: {problem}. Expected what resume(samples.final, ...) returned. "
+        f"For independent runs, stack chains: np.concatenate of params along axis 0."
+    )
 
 
 def failures_of(chain: Chain) -> tuple[ChainFailure, ...]:

@@ -6,12 +6,13 @@ the compiled loop, without a sort, a stored permutation or a call to the host.
 """
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sgld_jax.fingerprint import fingerprint
 from sgld_jax.leaves import paths
 
 PyTree = Any
@@ -27,23 +28,42 @@ class BatchState(NamedTuple):
       rng_key: a typed key `[]`, or None for `full_batch`; never changed.
       count: batches drawn, or for `shuffled` epochs begun, int32 `[]`.
       offset: rows used of this epoch, int32 `[]`; 0 except for `shuffled`.
+      source: what the stream was started with and must go on with: kind of scheme,
+        batch size, N, fingerprint of the data, int32 `[4]`; never changed.
     """
 
     rng_key: Any
     count: jax.Array
     offset: jax.Array
+    source: jax.Array
 
 
-@dataclasses.dataclass(frozen=True)
+_KINDS = ("full_batch", "with_replacement", "shuffled")
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class Batches:
     """A scheme that picks `batch_size` rows an update; None picks all of them."""
 
     batch_size: int | None = None
+    kind: ClassVar[int] = 0
 
-    def init(self, key: jax.Array) -> BatchState:
+    def __repr__(self) -> str:
+        return describe((self.kind, self.batch_size or 0))
+
+    def source(self, data: PyTree) -> np.ndarray:
+        """What a stream of batches of these data begins with, see `BatchState`."""
+        rows = 0 if data is None else num_rows(data)
+        return np.array(
+            [self.kind, self.batch_size or 0, rows, fingerprint(data) if rows else 0],
+            np.int32,
+        )
+
+    def init(self, key: jax.Array, source: Any = (0, 0, 0, 0)) -> BatchState:
         """The start of one chain's stream."""
         zero = jnp.zeros([], jnp.int32)
-        return BatchState(None if self.batch_size is None else key, zero, zero)
+        rng_key = None if self.batch_size is None else key
+        return BatchState(rng_key, zero, zero, jnp.asarray(source, jnp.int32))
 
     def next(
         self, state: BatchState, num_data: int
@@ -61,12 +81,14 @@ class Batches:
         )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class _Sized(Batches):
     batch_size: int = 1
 
 
 class _WithReplacement(_Sized):
+    kind = 1
+
     def next(self, state: BatchState, num_data: int):
         key = jax.random.fold_in(state.rng_key, state.count)
         indices = jax.random.randint(key, (self.batch_size,), 0, num_data)
@@ -74,6 +96,8 @@ class _WithReplacement(_Sized):
 
 
 class _Shuffled(_Sized):
+    kind = 2
+
     def next(self, state: BatchState, num_data: int):
         position = state.offset + jnp.arange(self.batch_size, dtype=jnp.int32)
         this = jax.random.key_data(jax.random.fold_in(state.rng_key, state.count))
@@ -86,8 +110,8 @@ class _Shuffled(_Sized):
         indices = _permuted(position, words, num_data)
         end = state.offset + self.batch_size
         done = (end >= num_data).astype(jnp.int32)
-        return indices, BatchState(
-            state.rng_key, state.count + done, end - done * num_data
+        return indices, state._replace(
+            count=state.count + done, offset=end - done * num_data
         )
 
 
@@ -132,6 +156,12 @@ def shuffled(batch_size: int) -> Batches:
     enciphering scheme based on a card shuffle*, with a statistical hash.
     """
     return _Shuffled(_checked(batch_size))
+
+
+def describe(source: Any) -> str:
+    """A scheme as one types it, from the first two numbers of a source."""
+    kind, size = source[:2]
+    return f"{_KINDS[kind]}({size or ''})"
 
 
 def num_rows(data: PyTree) -> int:

@@ -181,8 +181,8 @@ def check_num_data(potential: Any, data: PyTree) -> None:
     if num_data != num_rows(data):
         raise ValueError(
             f"The potential was built with num_data={num_data}, but data has "
-            f"{num_rows(data)} rows: N/n would be wrong. Build it with "
-            f"num_data={num_rows(data)}."
+            f"{num_rows(data)} rows: N/n would be wrong. data must be all N rows; a "
+            f"batch from a loader of your own goes into step(..., batch=batch)."
         )
 
 
