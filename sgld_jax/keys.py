@@ -174,8 +174,11 @@ def _under_vmap(expand: Callable, check: Callable = lambda: None) -> Callable:
 @functools.lru_cache
 def _key_data_for_chains(implementation: Any) -> Callable:
     def expand(data: jax.Array, num_chains: int) -> jax.Array:
-        key = jax.random.wrap_key_data(data, impl=implementation)
-        return jax.random.key_data(chain_keys(key, num_chains))  # key of the chain
+        keys = jax.random.wrap_key_data(data, impl=implementation)
+        split = functools.partial(chain_keys, num_chains=num_chains)
+        for _ in keys.shape:  # an inner vmap maps the key already
+            split = jax.vmap(split, out_axes=1)
+        return jax.random.key_data(split(keys))  # key of the chain
 
     return _under_vmap(expand, lambda: check_vmappable(implementation))
 

@@ -35,7 +35,14 @@ def add(tree: PyTree, noise: PyTree) -> PyTree:
 def paths(tree: PyTree) -> dict[str, Any]:
     """The leaves of a tree by their path, `None` kept as a leaf."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)
-    return {jax.tree_util.keystr(path) or "(the leaf)": leaf for path, leaf in flat}
+    keystr = jax.tree_util.keystr
+    return {keystr(as_typed(path)) or "(the leaf)": leaf for path, leaf in flat}
+
+
+def as_typed(path: tuple) -> tuple:
+    """A path without the `.value` in which NNX's Variables end, and nobody types."""
+    is_value = path and getattr(path[-1], "name", None) == "value"
+    return path[:-1] if is_value else path
 
 
 def matched(setting: PyTree, tree: PyTree, name: str) -> PyTree:

@@ -100,15 +100,21 @@ def _listed(leaves: dict[str, Any], most: int = 5) -> str:
     return ", ".join(shown) + more
 
 
-def check_grads(grads: PyTree, params: PyTree | None, optimises: bool = False) -> None:
-    """Raises `ValueError` where gradients do not fit parameters, naming the leaf.
+def checked_grads(
+    grads: PyTree, params: PyTree | None, optimises: bool = False
+) -> PyTree:
+    """Gradients as arrays; raises where they do not fit parameters, naming the leaf.
 
     `optax.apply_updates` would broadcast a (4, 3) gradient into a (3,) parameter
     and so change the parameter's shape. Costs nothing in a compiled step.
     """
     check_params(grads, optimises)
-    if params is None:
-        return
+    if params is not None:
+        _check_fit(grads, params)
+    return jax.tree.map(jnp.asarray, grads)
+
+
+def _check_fit(grads: PyTree, params: PyTree) -> None:
     have, want = paths(grads), paths(params)
     if have.keys() != want.keys():
         missing = sorted(want.keys() - have.keys())

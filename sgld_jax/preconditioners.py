@@ -44,6 +44,15 @@ class Preconditioner(NamedTuple):
     multiply_sqrt: Callable[[PyTree, PyTree], PyTree]
 
 
+def check_preconditioner(preconditioner: Any) -> None:
+    """Raises `TypeError` for what is not a `Preconditioner`."""
+    if not isinstance(preconditioner, Preconditioner):
+        raise TypeError(
+            f"preconditioner is a {type(preconditioner).__name__}: expected a "
+            f"Preconditioner, such as sgld_jax.identity() or sgld_jax.diagonal(scale)."
+        )
+
+
 def identity() -> Preconditioner:
     """G = I: no preconditioning.
 

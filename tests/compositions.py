@@ -197,6 +197,14 @@ def filtered(decay, gain, lam):
     return lyapunov(np.array(transition), [[2 * STEP * TEMPERATURE, 0], [0, 0]])
 
 
+def smoothed(lam, decay=0.9):
+    """SGLD whose *update* is smoothed: m' = decay m + (1 − decay) u, θ' = θ + m'."""
+    gain = (1 - decay) * STEP * lam
+    transition = np.array([[1 - gain, decay], [-gain, decay]])
+    noise = 2 * STEP * TEMPERATURE * (1 - decay) ** 2
+    return lyapunov(transition, np.full((2, 2), noise))
+
+
 def add_noise():
     return optax.chain(optax.add_noise(2 * TEMPERATURE, 0.0, 0), optax.scale(-STEP))
 
@@ -243,6 +251,15 @@ UNSOUND = {  # how it is built, and the variance it has instead, where one knows
     "scale before": (
         before(optax.scale(0.5)),
         each(lambda x: TEMPERATURE / (x / 2 * (1 - STEP * x / 4))),
+    ),
+    "ema after": (after(optax.ema(0.9, debias=False)), each(smoothed)),
+    "schedule_free around": (
+        lambda: optax.contrib.schedule_free(kernel(), STEP, b1=0.9),
+        None,
+    ),
+    "reduce_on_plateau after": (
+        after(optax.contrib.reduce_on_plateau(patience=5)),
+        None,
     ),
     "scale after": (after(optax.scale(0.5)), each(scaled_after)),
     "weight decay after": (after(optax.add_decayed_weights(0.1)), each(decay_after)),

@@ -192,6 +192,28 @@ def test_samples_are_sliced_and_rid_of_chains():
         samples.concatenate(again)
 
 
+def test_one_draw_is_one_position():
+    samples = run(3, collect=lambda x: {"x": x, "sum": x.sum()})
+    one = samples.draw(1, 2)
+    np.testing.assert_array_equal(one["x"], samples.params["x"][1, 2])
+    assert one["sum"].shape == ()
+    with pytest.raises(IndexError):
+        samples.draw(4, 0)
+
+
+@pytest.mark.filterwarnings("ignore:.*chains have failed:UserWarning")
+def test_a_repr_is_one_screen():
+    many = run(2, collect=lambda x: {f"leaf {i}": x for i in range(50)})
+    text = repr(many)
+    assert text.startswith(
+        "Samples: 4 chains of 2 draws\n  params['leaf 0']: float32[4, 2, 2]"
+    )
+    assert "and 38 more leaves" in text and "2 updates in" in text
+    failed = repr(run(300, sgld_jax.sgld(2.5), num_chains=40))
+    assert "params: float32[40, 300, 2]" in failed and "more lines" in failed
+    assert max(len(text.splitlines()), len(failed.splitlines())) < 30
+
+
 def test_a_state_whose_chains_share_a_key_is_refused():
     chain = run(2).final
     keys = jnp.stack([jax.random.key(0)] * 4)

@@ -300,3 +300,19 @@ def test_parameters_alone_of_such_modules_are_sampled():
     assert len(jax.tree.leaves(samples.params)) == 4
     tied = sampled_from(lambda k: nnx.state(Tied(nnx.Rngs(k)), nnx.Param))
     assert len(jax.tree.leaves(tied.params)) == 3  # one kernel, two biases
+
+
+def test_names_of_nnx_parameters_end_where_one_types_them():
+    init = lambda key: nnx.state(nnx.Linear(2, 2, rngs=nnx.Rngs(key)), nnx.Param)  # noqa: E731
+    scales = {"kernel": 2.0, "bias": 1.0}
+    samples = sgld_jax.sample(
+        0,
+        sgld_jax.sgld(0.1, preconditioner=sgld_jax.diagonal(scales)),
+        sgld_jax.from_log_density(sgld_jax.gaussian_prior(scales)),
+        init,
+        num_samples=8,
+        num_chains=4,
+    )
+    names = list(sgld_jax.summary(samples).index)
+    assert names[0] == "bias[0]" and names[-1] == "kernel[1, 1]"
+    assert set(sgld_jax.to_arviz(samples).posterior.data_vars) == {"bias", "kernel"}

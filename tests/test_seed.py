@@ -202,3 +202,14 @@ def test_a_train_state_of_ones_own_keeps_its_other_keys():
     filled = sgld_jax.seed(state, 0)
     assert filled.dropout_key is state.dropout_key
     assert bits(filled.opt_state).shape == (1, 2)
+
+
+def test_keys_that_an_inner_vmap_maps_and_an_outer_one_does_not():
+    """Two groups of four chains: the group is mapped by its starting points alone."""
+    tx, keys = sgld(None), jax.random.split(jax.random.key(0), 4)
+
+    def group(params):
+        return jax.vmap(lambda p, k: seed(tx.init(p), k))(params, keys)
+
+    params = jax.tree.map(lambda x: jnp.stack([jnp.stack([x] * 4)] * 2), PARAMS)
+    assert distinct(jax.random.key_data(jax.vmap(group)(params).rng_key)) == 8

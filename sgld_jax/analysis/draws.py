@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sgld_jax.leaves import as_typed
+
 PyTree = Any
 
 MIN_DRAWS = 4  # below that ArviZ has no half chains to compare
@@ -55,6 +57,7 @@ def named_arrays(tree: PyTree, default: str) -> dict[str, Any]:
     """
     named: dict[str, Any] = {}
     for path, leaf in jax.tree_util.tree_flatten_with_path(tree)[0]:
+        path = as_typed(path)
         name = jax.tree_util.keystr(path, simple=True, separator=".").replace("/", ".")
         name = name or default
         if name in named:

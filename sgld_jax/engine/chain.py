@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sgld_jax.engine.checks import check_count, check_sampler
+from sgld_jax.engine.checks import check_count, check_potential, check_sampler
 from sgld_jax.engine.devices import layout_of, on_auto_axes
 from sgld_jax.keys import (
     as_key,
@@ -23,8 +23,8 @@ from sgld_jax.potentials.batches import (
     BatchState,
     check_batches,
     full_batch,
-    num_rows,
 )
+from sgld_jax.potentials.data import num_rows
 from sgld_jax.potentials.potential import Potential, check_num_data
 from sgld_jax.seeding import has_slot, seed
 
@@ -183,6 +183,7 @@ def step(
       >>> chain.count
       Array([3, 3, 3, 3], dtype=int32)
     """
+    check_potential(potential)
     check_batches(batches, data)
     if batch is None:
         check_num_data(potential, data)
@@ -222,6 +223,7 @@ def pick(chosen: jax.Array, new: PyTree, old: PyTree) -> PyTree:
 def _starting_points(init: Any, keys: jax.Array, num_chains: int) -> PyTree:
     if isinstance(init, Stacked):
         params = init.params
+        _check_some(params, "stacked was given")
         for path, leaf in paths(params).items():
             if leaf is not None and np.shape(leaf)[:1] != (num_chains,):
                 raise ValueError(
@@ -245,19 +247,44 @@ def _checked_init(init: Callable) -> Callable:
     def checked(key: jax.Array) -> PyTree:
         params = init(key)
         check_sampled_kinds(params)  # here, since `vmap` would untie tied weights
+        _check_some(params, "init(key) returned")
         return params
 
     return checked
 
 
+def _check_some(params: PyTree, what: str) -> None:
+    leaves = jax.tree.leaves(params)
+    if not leaves:
+        raise TypeError(
+            f"{what} {type(params).__name__} without an array: expected parameters, "
+            f"such as lambda key: {{'w': jax.random.normal(key, (3,))}}."
+        )
+    for leaf in leaves:
+        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int)):
+            raise TypeError(
+                f"{what} a {type(leaf).__name__} among the parameters: expected arrays."
+            )
+
+
 def _checked(potential: Potential) -> Potential:
     def checked(params: PyTree, batch: PyTree) -> jax.Array:
         value = potential(params, batch)
+        if isinstance(value, (tuple, list)) or value is None:
+            raise TypeError(
+                f"The potential returned a {type(value).__name__}: expected a scalar, "
+                f"the negative log density. What else you need goes into collect."
+            )
         if jnp.shape(value) != ():
             raise ValueError(
                 f"The potential has shape {jnp.shape(value)}: expected a scalar, the "
                 f"negative log density of one chain. See minibatch_potential and "
                 f"from_log_density."
+            )
+        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            raise TypeError(
+                f"The potential has dtype {jnp.result_type(value)}: expected a real "
+                f"floating scalar, the negative log density."
             )
         return value
 

@@ -1,11 +1,13 @@
 """What a run is given, checked before any work: each error says what to type."""
 
+import inspect
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.core import Tracer
 
 from sgld_jax.engine.devices import Layout, layout_of
 from sgld_jax.engine.program import Program
@@ -26,6 +28,56 @@ def check_sampler(sampler: Any) -> None:
         raise TypeError(
             f"sampler={sampler!r}: expected an optax.GradientTransformation, such as "
             f"sgld_jax.sgld(1e-3)."
+        )
+
+
+def check_potential(potential: Any) -> None:
+    """Raises `TypeError` unless `potential` can be called with `(params, batch)`."""
+    if not callable(potential):
+        raise TypeError(
+            f"potential={potential!r}: expected a function (params, batch) -> scalar."
+        )
+    try:
+        signature = inspect.signature(potential)
+    except (TypeError, ValueError):  # built in: its call will tell
+        return
+    try:
+        signature.bind(None, None)
+    except TypeError:
+        raise TypeError(
+            f"potential{signature} cannot be called with (params, batch). For a log "
+            f"density without data: sgld_jax.from_log_density(log_density); with data: "
+            f"sgld_jax.minibatch_potential(...)."
+        ) from None
+
+
+def check_chain(chain: Any) -> None:
+    """Raises `TypeError` for what is not a `Chain` that can be run here."""
+    if hasattr(chain, "final"):
+        raise TypeError(
+            "resume takes a Chain, and was given Samples: pass samples.final."
+        )
+    if not (hasattr(chain, "params") and hasattr(chain, "failure")):
+        raise TypeError(
+            f"chain is a {type(chain).__name__}: expected what sgld_jax.start "
+            f"returned, or the final of a run."
+        )
+    for path, leaf in paths(chain.params).items():
+        wide = getattr(leaf, "dtype", None) == np.float64
+        if wide and not jax.config.jax_enable_x64:  # pyright: ignore
+            raise TypeError(
+                f"params{path} is float64, and 64 bits are off, so the chain would go "
+                f"on as another one: jax.config.update('jax_enable_x64', True)."
+            )
+
+
+def check_not_traced(chain: Any) -> None:
+    """Raises `TypeError` inside `jit`, `vmap` and `grad`, where no driver can run."""
+    if any(isinstance(x, Tracer) for x in jax.tree.leaves(chain)):
+        raise TypeError(
+            "sample and resume run compiled chunks from the host, and so cannot be "
+            "inside jax.jit, vmap, grad or scan. There, use sgld_jax.start and "
+            "sgld_jax.step; many chains are num_chains=..."
         )
 
 

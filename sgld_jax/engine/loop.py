@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from sgld_jax.engine.chain import Chain, Failure, pick
 from sgld_jax.engine.program import traced
@@ -179,11 +180,25 @@ def _record(collect: Callable, chain: Chain, value: jax.Array) -> Draw:
     weight = weights[0] if len(weights) == 1 else one
     alive = chain.failure.step < 0
     return Draw(
-        jax.vmap(collect)(chain.params),
+        jax.vmap(_checked(collect))(chain.params),
         jnp.where(alive, value, jnp.nan),
         jnp.where(alive, weight, 0.0),
         chain.count,
     )
+
+
+def _checked(collect: Callable) -> Callable:
+    def checked(params: PyTree) -> PyTree:
+        kept = collect(params)
+        for leaf in jax.tree.leaves(kept):
+            if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int)):
+                raise TypeError(
+                    f"collect returned a {type(leaf).__name__}: expected arrays or "
+                    f"numbers, in any tree."
+                )
+        return kept
+
+    return checked
 
 
 def _equal(a: jax.Array, b: jax.Array) -> jax.Array:

@@ -11,8 +11,11 @@ from sgld_jax.engine.chain import Chain, Stacked, start, step
 from sgld_jax.engine.checks import (
     changed_hyperparameters,
     check_belongs,
+    check_chain,
     check_count,
     check_distinct_keys,
+    check_not_traced,
+    check_potential,
     check_room,
     check_sampler,
 )
@@ -130,6 +133,8 @@ def resume(
       >>> first.concatenate(more).params.shape
       (4, 20)
     """
+    check_chain(chain)
+    check_not_traced(chain)
     check_sampler(sampler)
     check_batches(batches, data)
     plan = _plan(num_samples, burn_in, thinning, least_burn_in=1 - thinning)
@@ -163,11 +168,9 @@ def _run(
     plan: Plan,
     progress: bool,
 ) -> Samples:
-    if not callable(potential):
-        raise TypeError(
-            f"potential={potential!r}: expected a function (params, batch) -> scalar."
-        )
+    check_potential(potential)
     check_num_data(potential, data)
+    check_not_traced(chain)
     potential, collect = without_jit(potential), without_jit(collect or _everything)
 
     def one_update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:

@@ -12,6 +12,7 @@ from sgld_jax.leaves import paths
 
 PyTree = Any
 
+_SHOWN = 12  # leaves, and lines of the report, in a repr
 _HYPERPARAMETERS = ("the step size", "the temperature")
 
 
@@ -74,7 +75,7 @@ class RunReport(NamedTuple):
         return "\n".join(lines + [self.interrupted] * bool(self.interrupted))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Samples:
     """The draws of a run. Arrays are NumPy, with axes chain, draw, event.
 
@@ -121,6 +122,29 @@ class Samples:
         """Which chains went non-finite, bool `[C]`."""
         return np.asarray(self.final.failure.step) >= 0
 
+    def draw(self, chain: int, draw: int) -> PyTree:
+        """One position: the parameters of draw `draw` of chain `chain`, leaves `[...]`.
+
+        Raises:
+          IndexError: for a chain or a draw that is not there.
+        """
+        return jax.tree.map(lambda x: x[chain, draw], self.params)
+
+    def __repr__(self) -> str:
+        leaves = list(paths(self.params).items())
+        shown = [
+            f"  params{path.removeprefix('(the leaf)')}: {x.dtype}{list(np.shape(x))}"
+            for path, x in leaves[:_SHOWN]
+            if x is not None
+        ]
+        more = len(leaves) - _SHOWN
+        shown += [f"  and {more} more leaves"] * (more > 0)
+        lines = str(self.report).splitlines()
+        shown += [f"  {line}" for line in lines[:_SHOWN]]
+        shown += [f"  and {len(lines) - _SHOWN} more lines"] * (len(lines) > _SHOWN)
+        head = f"Samples: {self.num_chains} chains of {self.num_samples} draws"
+        return "\n".join([head, *shown])
+
     def healthy(self) -> "Samples":
         """The same draws without the chains that went non-finite."""
         return self[~self.failed]
@@ -128,6 +152,12 @@ class Samples:
     def __getitem__(self, index: Any) -> "Samples":
         chains: Any
         draws: Any
+        if isinstance(index, tuple) and len(index) != 2:
+            raise IndexError(
+                f"samples[{', '.join(map(str, index))}] has {len(index)} indices: "
+                f"expected chains and draws, as in samples[0, 100:]. Coordinates are "
+                f"those of samples.params."
+            )
         chains, draws = index if isinstance(index, tuple) else (index, slice(None))
         last = np.arange(self.num_samples)[draws]
         if isinstance(chains, (int, np.integer)):

@@ -30,8 +30,8 @@ import optax
 from sgld_jax.keys import Unseeded, check_key
 from sgld_jax.leaves import add, scale
 from sgld_jax.noise import noise
-from sgld_jax.parameters import check_grads, check_params
-from sgld_jax.preconditioners import Preconditioner, identity
+from sgld_jax.parameters import check_params, checked_grads
+from sgld_jax.preconditioners import Preconditioner, check_preconditioner, identity
 from sgld_jax.schedules import at, check_step_size, check_temperature, is_zero
 from sgld_jax.states import Trace, first_state, next_state
 
@@ -90,6 +90,7 @@ def sgld(
     """
     check_step_size(step_size)
     check_temperature(temperature)
+    check_preconditioner(preconditioner)
     check_key(key)
 
     def init(params):
@@ -99,7 +100,7 @@ def sgld(
 
     def update(grads, state, params=None, **extra):
         del extra
-        check_grads(grads, params, optimises=is_zero(temperature))
+        grads = checked_grads(grads, params, optimises=is_zero(temperature))
         eps = at(step_size, state.count, "step_size")  # step size
         T = at(temperature, state.count, "temperature")  # temperature
         metric = preconditioner.update(grads, state.metric, params)

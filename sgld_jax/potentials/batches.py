@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgld_jax.fingerprint import fingerprint
-from sgld_jax.leaves import paths
+from sgld_jax.potentials.data import num_rows
 
 PyTree = Any
 
@@ -162,28 +162,6 @@ def describe(source: Any) -> str:
     """A scheme as one types it, from the first two numbers of a source."""
     kind, size = source[:2]
     return f"{_KINDS[kind]}({size or ''})"
-
-
-def num_rows(data: PyTree) -> int:
-    """N, the common leading length of all parts of the data.
-
-    Raises:
-      ValueError: for data without rows, or parts of different length.
-    """
-    lengths = {
-        path: np.shape(leaf)[:1]
-        for path, leaf in paths(data).items()
-        if leaf is not None
-    }
-    if len(set(lengths.values())) != 1 or () in lengths.values():
-        raise ValueError(
-            f"data must be arrays with one common leading axis, a row per example, but "
-            f"the leading axes are {lengths}. Pass data=... with parts of one length."
-        )
-    ((n,),) = set(lengths.values())
-    if n == 0:
-        raise ValueError("data has 0 rows: expected at least one example.")
-    return n
 
 
 def check_batches(batches: Batches, data: PyTree) -> None:

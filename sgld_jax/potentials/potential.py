@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgld_jax.leaves import check_positive, matched, wide_dtype
-from sgld_jax.potentials.batches import num_rows
+from sgld_jax.potentials.data import num_rows
 
 PyTree = Any
 
