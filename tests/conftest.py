@@ -12,10 +12,8 @@ from tests.kernels import KERNELS
 # time would go into compiling small programs well.
 AS_USERS_DO = {
     "test_demo",
-    "test_driver",
     "test_engine",
     "test_keys",
-    "test_programs",
     "test_reductions",
     "test_kernel_input",
     "test_linear_regression",

@@ -201,6 +201,7 @@ def test_the_first_and_the_second_of_two_arguments_are_told_apart():
 
 
 def test_flags_of_the_compiler_are_part_of_the_key(compilations):
+    program_module._kept.clear()  # of other tests, with other flags
     run(1)
     compilations.clear()
     was = jax.config.values["jax_disable_most_optimizations"]
