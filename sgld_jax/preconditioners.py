@@ -45,8 +45,9 @@ class Preconditioner(NamedTuple):
 
 
 def check_preconditioner(preconditioner: Any) -> None:
-    """Raises `TypeError` for what is not a `Preconditioner`."""
-    if not isinstance(preconditioner, Preconditioner):
+    """Raises `TypeError` for what has not the functions of a `Preconditioner`."""
+    functions = (getattr(preconditioner, f, None) for f in Preconditioner._fields)
+    if not all(map(callable, functions)):
         raise TypeError(
             f"preconditioner is a {type(preconditioner).__name__}: expected a "
             f"Preconditioner, such as sgld_jax.identity() or sgld_jax.diagonal(scale)."

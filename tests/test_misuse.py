@@ -291,6 +291,26 @@ MISUSE = {
         TypeError,
         "expected what sgld_jax.start returned",
     ),
+    "thinning as text": (
+        lambda: resumed(run(2).final, thinning="3"),
+        TypeError,
+        "thinning='3': expected a whole number",
+    ),
+    "too far below zero": (
+        lambda: resumed(run(2).final, burn_in=-3, thinning=3),
+        ValueError,
+        "burn_in=-3: expected at least -2",
+    ),
+    "an optimizer's chain to a sampler": (
+        lambda: resumed(run(2, optax.adam(0.1)).final),
+        ValueError,
+        "Pass the sampler they were started with",
+    ),
+    "a run appended to itself": (
+        lambda: run(2).concatenate(run(2)),
+        ValueError,
+        "begins before the first draws end",
+    ),
     "chains of x64 in x32": (in_x64, TypeError, "is float64, and 64 bits are off"),
     "three indices": (lambda: run(2)[0, 0, 0], IndexError, "has 3 indices"),
     "collect returns text": (

@@ -82,7 +82,8 @@ def sample(
       >>> samples.params.shape
       (8, 100, 3)
     """
-    plan = _plan(num_samples, burn_in, thinning, least_burn_in=0)
+    check_potential(potential)
+    plan = _plan(num_samples, burn_in, thinning, resumed=False)
     check_room(None, plan.total)
     chain = start(key, sampler, init, num_chains=num_chains, data=data, batches=batches)
     return _run(chain, sampler, potential, data, batches, collect, plan, progress)
@@ -108,8 +109,9 @@ def resume(
 
     Args:
       chain: from `start`, or the `final` of a run.
-      sampler: as in the run before.
-      potential: as in the run before.
+      sampler: as in the run before. Another step size or temperature goes on with a
+        warning that names it; another metric is refused.
+      potential: as in the run before, which cannot be checked.
       num_samples: draws to make now.
       data: as in the run before.
       batches: as in the run before.
@@ -120,8 +122,8 @@ def resume(
       progress: whether to show a bar.
 
     Raises:
-      ValueError: if two chains share a key, if the sampler or the batch scheme is not
-        that of the chain, and as `sample` does.
+      ValueError: if two chains share a key, if sampler, metric, batch scheme or data
+        are not those of the chain, and as `sample` does.
 
     Example:
       >>> import jax, jax.numpy as jnp, sgld_jax
@@ -137,7 +139,8 @@ def resume(
     check_not_traced(chain)
     check_sampler(sampler)
     check_batches(batches, data)
-    plan = _plan(num_samples, burn_in, thinning, least_burn_in=1 - thinning)
+    check_potential(potential)
+    plan = _plan(num_samples, burn_in, thinning, resumed=True)
     check_room(chain, plan.total)
     check_belongs(chain, sampler, batches, data)
     check_distinct_keys(chain)
@@ -151,10 +154,10 @@ def resume(
     return _run(chain, sampler, potential, data, batches, collect, plan, progress)
 
 
-def _plan(num_samples: int, burn_in: int, thinning: int, least_burn_in: int) -> Plan:
+def _plan(num_samples: int, burn_in: int, thinning: int, resumed: bool) -> Plan:
     check_count("num_samples", num_samples, 1)
     check_count("thinning", thinning, 1)
-    check_count("burn_in", burn_in, least_burn_in)
+    check_count("burn_in", burn_in, 1 - thinning if resumed else 0)
     return Plan(int(num_samples), int(burn_in), int(thinning))
 
 
@@ -168,7 +171,6 @@ def _run(
     plan: Plan,
     progress: bool,
 ) -> Samples:
-    check_potential(potential)
     check_num_data(potential, data)
     check_not_traced(chain)
     potential, collect = without_jit(potential), without_jit(collect or _everything)
