@@ -7,6 +7,7 @@ import optax
 
 import sgld_jax
 from sgld_jax import Unseeded
+from tests.compositions import checker_off_where_optax_selects
 
 PARAMS = {"b": jnp.zeros(3), "w": jnp.ones(3)}
 
@@ -51,6 +52,9 @@ BUILDERS = {  # key -> transformation; how many slots it has
         2,
     ),
 }
+
+
+NAMES = checker_off_where_optax_selects([(name,) for name in BUILDERS])
 
 
 def is_slot(leaf):
