@@ -32,6 +32,17 @@ def add(tree: PyTree, noise: PyTree) -> PyTree:
     )
 
 
+def instances(tree: PyTree, kind: type) -> list:
+    """All parts of a tree that are of one type, such as the traces in a state."""
+    found = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, kind))
+    return [x for x in found if isinstance(x, kind)]
+
+
+def is_numeric(leaf: Any) -> bool:
+    """Whether JAX can take a leaf as an array."""
+    return isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int))
+
+
 def paths(tree: PyTree) -> dict[str, Any]:
     """The leaves of a tree by their path, `None` kept as a leaf."""
     flat, _ = jax.tree_util.tree_flatten_with_path(tree, is_leaf=lambda x: x is None)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from sgld_jax.keys import copy_per_chain, init_key
+from sgld_jax.leaves import instances
 
 PyTree = Any
 
@@ -42,8 +43,7 @@ class Trace(NamedTuple):
 
 def traces(state: PyTree) -> list[Trace]:
     """The traces of all kernels in a state, found by their type."""
-    is_trace = lambda x: isinstance(x, Trace)  # noqa: E731
-    return [x for x in jax.tree.leaves(state, is_leaf=is_trace) if is_trace(x)]
+    return instances(state, Trace)
 
 
 def first_state(

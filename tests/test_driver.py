@@ -6,6 +6,7 @@ import subprocess
 import sys
 import textwrap
 import time
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -200,13 +201,18 @@ def test_seconds_leave_out_every_compilation():
     assert report.seconds < 0.5 * report.compile_seconds
 
 
-def test_draws_are_written_to_where_they_stay():
-    """Not gathered and joined: a run takes the memory of its draws once."""
-    samples = run(300)
-    assert (
-        samples.params.base is None or samples.params.base.size == samples.params.size
-    )
-    assert samples.params.flags.writeable
+def test_draws_are_in_host_memory_once():
+    """Written to where they stay: not gathered first, and joined at the end."""
+    collect = lambda x: jnp.zeros(500) + x[0]  # noqa: E731
+    run(2, collect=collect)
+    tracemalloc.start()
+    try:
+        samples = run(3000, collect=collect)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert samples.params.nbytes == 24_000_000
+    assert peak < 1.3 * samples.params.nbytes
 
 
 @pytest.mark.parametrize("collect", [None, lambda x: {"a": x[0], "b": x.sum()}])

@@ -16,7 +16,7 @@ from sgld_jax.keys import (
     check_vmappable,
     is_key,
 )
-from sgld_jax.leaves import paths
+from sgld_jax.leaves import is_numeric, paths
 from sgld_jax.parameters import check_sampled_kinds
 from sgld_jax.potentials.batches import (
     Batches,
@@ -261,7 +261,7 @@ def _check_some(params: PyTree, what: str) -> None:
             f"such as lambda key: {{'w': jax.random.normal(key, (3,))}}."
         )
     for leaf in leaves:
-        if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int)):
+        if not is_numeric(leaf):
             raise TypeError(
                 f"{what} a {type(leaf).__name__} among the parameters: expected arrays."
             )

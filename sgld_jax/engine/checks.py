@@ -12,7 +12,7 @@ from jax.core import Tracer
 from sgld_jax.engine.devices import Layout, layout_of
 from sgld_jax.engine.program import Program
 from sgld_jax.keys import is_key
-from sgld_jax.leaves import paths
+from sgld_jax.leaves import instances, paths
 from sgld_jax.noise import MAX_COUNT
 from sgld_jax.potentials.batches import Batches, describe
 from sgld_jax.preconditioners import FixedMetric
@@ -98,11 +98,13 @@ def check_belongs(chain: Any, sampler: Any, batches: Batches, data: PyTree) -> N
             f"The state of these chains is not one of this sampler: it is {have}, "
             f"expected {want}. Pass the sampler they were started with."
         )
-    _check_source(np.asarray(chain.batches.source)[0], batches.source(data), data)
+    _check_source(np.asarray(chain.batches.source)[0], batches.source(data))
     layout = layout_of(chain.params)
     with layout.inside():
         fresh = sampler.init(_first(layout, chain.params))
-    for have, want in zip(_metrics(chain.state), _metrics(fresh)):
+    for have, want in zip(
+        instances(chain.state, FixedMetric), instances(fresh, FixedMetric)
+    ):
         code = int(np.ravel(have.fingerprint)[0])
         if code and int(want.fingerprint) not in (0, code):
             raise ValueError(
@@ -112,7 +114,7 @@ def check_belongs(chain: Any, sampler: Any, batches: Batches, data: PyTree) -> N
             )
 
 
-def _check_source(have: np.ndarray, want: np.ndarray, data: PyTree) -> None:
+def _check_source(have: np.ndarray, want: np.ndarray) -> None:
     if (have[:2] != want[:2]).any():
         raise ValueError(
             f"These chains were started with {describe(have)}, but batches is "
@@ -134,11 +136,6 @@ _ANEW = (
     "Go on with the data of the start; or start anew from these positions: "
     "sgld_jax.start(key, sampler, sgld_jax.stacked(chain.params), data=data, ...)."
 )
-
-
-def _metrics(state: PyTree) -> list[FixedMetric]:
-    is_metric = lambda x: isinstance(x, FixedMetric)  # noqa: E731
-    return [x for x in jax.tree.leaves(state, is_leaf=is_metric) if is_metric(x)]
 
 
 def check_room(chain: Any, updates: int) -> None:

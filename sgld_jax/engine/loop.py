@@ -14,10 +14,10 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from sgld_jax.engine.chain import Chain, Failure, pick
 from sgld_jax.engine.program import traced
+from sgld_jax.leaves import is_numeric
 from sgld_jax.states import traces
 
 PyTree = Any
@@ -191,7 +191,7 @@ def _checked(collect: Callable) -> Callable:
     def checked(params: PyTree) -> PyTree:
         kept = collect(params)
         for leaf in jax.tree.leaves(kept):
-            if not isinstance(leaf, (jax.Array, np.ndarray, np.generic, float, int)):
+            if not is_numeric(leaf):
                 raise TypeError(
                     f"collect returned a {type(leaf).__name__}: expected arrays or "
                     f"numbers, in any tree."

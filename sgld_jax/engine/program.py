@@ -3,8 +3,8 @@
 A function is traced anew at every call, so that it sees the world as it is: the value
 behind a closure, an attribute, an array that was edited in place. What it closes over
 becomes arguments, and it is lowered to text. Equal texts compute the same, so they
-share one executable, whichever functions they came from. Tracing and lowering take
-about a tenth of the time of a compilation.
+share one executable, whichever functions they came from. Tracing and lowering take a
+fraction of the time of a compilation.
 """
 
 import collections
@@ -50,7 +50,6 @@ class Program:
 
     Attributes:
       seconds: what it took to trace, to lower and, unless it was kept, to compile.
-      was_kept: whether an earlier run had compiled it.
     """
 
     def __init__(
@@ -65,9 +64,7 @@ class Program:
         self._out_tree = jax.tree.structure(out_shape)
         self._constants = [jnp.asarray(c) for c in closed.consts]
         lowered = _lowered(closed, self._constants, args, donate, places)
-        self._executable, self.was_kept = _compiled(
-            lowered, closed, (self._constants, args)
-        )
+        self._executable = _compiled(lowered, closed, (self._constants, args))
         self.seconds = time.perf_counter() - began
 
     def __call__(self, *args: PyTree) -> PyTree:
@@ -97,19 +94,18 @@ def _lowered(
     return jitted.lower(constants, *map(jax.tree.leaves, args))
 
 
-def _compiled(lowered: Any, closed: Any, args: PyTree) -> tuple[Any, bool]:
-    """An executable, and whether it was kept."""
+def _compiled(lowered: Any, closed: Any, args: PyTree) -> Any:
+    """An executable, kept from an earlier run if one computed the same."""
     text = lowered.as_text()
     if not _can_be_shared(text, closed):
-        return lowered.compile(), False
+        return lowered.compile()
     key = (hashlib.sha256(text.encode()).digest(), *_surroundings(closed, args))
-    was_kept = key in _kept
-    if not was_kept:
+    if key not in _kept:
         _kept[key] = lowered.compile()
         if len(_kept) > _MAX_KEPT:
             _kept.popitem(last=False)
     _kept.move_to_end(key)
-    return _kept[key], was_kept
+    return _kept[key]
 
 
 def _can_be_shared(text: str, closed: Any) -> bool:

@@ -86,6 +86,7 @@ def sample(
     plan = _plan(num_samples, burn_in, thinning, resumed=False)
     check_room(None, plan.total)
     chain = start(key, sampler, init, num_chains=num_chains, data=data, batches=batches)
+    check_not_traced(chain)
     return _run(chain, sampler, potential, data, batches, collect, plan, progress)
 
 
@@ -172,7 +173,6 @@ def _run(
     progress: bool,
 ) -> Samples:
     check_num_data(potential, data)
-    check_not_traced(chain)
     potential, collect = without_jit(potential), without_jit(collect or _everything)
 
     def one_update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
