@@ -7,13 +7,8 @@ to start reading: `sgld_jax/kernels/sgld.py`, whose first screen is the equation
 from sgld_jax.analysis import plots
 from sgld_jax.analysis.arviz import to_arviz
 from sgld_jax.analysis.diagnostics import ess, mcse, rhat, summary
-from sgld_jax.analysis.predictive import (
-    brier,
-    entropy_split,
-    expected_calibration_error,
-    nll,
-    predictive_probs,
-)
+from sgld_jax.analysis.predictive import entropy_split, predictive_probs
+from sgld_jax.analysis.scores import brier, expected_calibration_error, nll
 from sgld_jax.engine.chain import Chain, stacked, start, step
 from sgld_jax.engine.sample import resume, sample
 from sgld_jax.engine.samples import Samples

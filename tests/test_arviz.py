@@ -16,6 +16,12 @@ from sgld_jax import from_log_density, sample, sgld, stacked
 from sgld_jax.analysis.arviz import import_arviz, to_arviz
 from sgld_jax.analysis.diagnostics import summary
 
+# Short runs on purpose; the tests of these two warnings ask for them.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:R-hat is above:UserWarning"),
+    pytest.mark.filterwarnings("ignore:ESS is below:UserWarning"),
+]
+
 CHAINS, DRAWS, N = 6, 4, 7  # more chains than draws: ArviZ would warn
 
 
@@ -237,3 +243,32 @@ def test_import_is_silent_on_the_first_of_the_day(tmp_path):
     subprocess.run(
         command, env={**os.environ, "XDG_CACHE_HOME": str(tmp_path)}, check=True
     )
+
+
+def test_weights_that_change_are_pointed_out(samples):
+    weights = np.broadcast_to([4.0, 2.0, 1.0, 1.0], (CHAINS, DRAWS))
+    run = sgld_jax.Samples(**{**vars(samples), "weights": weights}).healthy()
+    with pytest.warns(UserWarning, match="weights change over the draws"):
+        to_arviz(run)
+
+
+def test_weighted_draws_stand_as_often_as_they_weigh(samples):
+    weights = np.broadcast_to([4.0, 2.0, 1.0, 1.0], (CHAINS, DRAWS))
+    run = sgld_jax.Samples(**{**vars(samples), "weights": weights}).healthy()
+    container = to_arviz(run, log_likelihood=run.params["b"][..., None], weighted=True)
+    # Of 4 draws, of weights 1/2, 1/4, 1/8 and 1/8: two, one, and one of the last two.
+    for group, name in (("posterior", "b"), ("sample_stats", "count")):
+        given = run.params["b"] if name == "b" else run.counts
+        got = container[group][name].values
+        np.testing.assert_array_equal(got[:, :3], given[:, [0, 0, 1]])
+        assert ((got[:, 3] == given[:, 2]) | (got[:, 3] == given[:, 3])).all()
+    b = container["posterior"]["b"].values
+    np.testing.assert_array_equal(container["log_likelihood"]["y"][..., 0], b)
+
+
+def test_weighted_draws_need_weights(samples):
+    lost = sgld_jax.Samples(**{**vars(samples), "weights": samples.weights * np.nan})
+    with pytest.raises(ValueError, match="weights of these draws are unknown"):
+        to_arviz(lost.healthy(), weighted=True)
+    with pytest.raises(ValueError, match="no draw of positive weight"):
+        to_arviz(samples, weighted=True)

@@ -15,14 +15,13 @@ from PIL import Image
 from scipy import stats
 
 from sgld_jax import cli
-from sgld_jax.analysis.predictive import (
+from sgld_jax.analysis.predictive import entropy_split, predictive_probs
+from sgld_jax.analysis.scores import (
     auroc,
     brier,
-    entropy_split,
     error_at_coverage,
     expected_calibration_error,
     nll,
-    predictive_probs,
 )
 from sgld_jax.demo import experiment, pictures, report
 from sgld_jax.demo.model import NUM_TRAIN, SWARM_VARIANCE, Model

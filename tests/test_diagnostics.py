@@ -6,11 +6,18 @@ import types
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from sgld_jax import from_log_density, sample, sgld, stacked
 from sgld_jax.analysis.arviz import import_arviz
 from sgld_jax.analysis.diagnostics import ess, mcse, rhat, summary
+
+# Short runs on purpose; the tests of these two warnings ask for them.
+pytestmark = [
+    pytest.mark.filterwarnings("ignore:R-hat is above:UserWarning"),
+    pytest.mark.filterwarnings("ignore:ESS is below:UserWarning"),
+]
 
 COLUMNS = ["mean", "sd", "mcse_mean", "mcse_sd", "ess_bulk", "ess_tail", "r_hat"]
 
@@ -145,22 +152,123 @@ def test_no_chain_left():
         summary(np.full((4, 10), np.nan))
 
 
+def with_weights(x, weights, failed=()):
+    """What the analysis sees of `Samples`."""
+    flags = np.isin(np.arange(len(x)), failed)
+    weights = np.broadcast_to(weights, x.shape[:2])
+    return types.SimpleNamespace(
+        params=x, failed=flags, weights=weights, num_chains=len(x)
+    )
+
+
 def test_weights_that_change_are_pointed_out():
-    x, failed = iid(), np.zeros(4, bool)
-    weights = np.broadcast_to(0.1 / (1 + np.arange(200)), (4, 200))
-    samples = types.SimpleNamespace(params=x, failed=failed, weights=weights)
-    with pytest.warns(UserWarning, match="weights change over the draws, from 0.0005"):
-        table = summary(samples)
-    np.testing.assert_array_equal(table, summary(x))
-    # What the warning tells users to type.
-    assert np.average(x, axis=(0, 1), weights=weights).shape == (3,)
+    x, weights = iid(), 0.1 / (1 + np.arange(200))
+    samples = with_weights(x, weights)
+    for function in (summary, ess, mcse):
+        with pytest.warns(
+            UserWarning, match="weights change over the draws, from 0.00"
+        ):
+            counted_alike = function(samples)
+        np.testing.assert_array_equal(counted_alike, function(x))
+        assert not np.allclose(function(samples, weighted=True), counted_alike)
+    np.testing.assert_array_equal(
+        rhat(samples), rhat(x)
+    )  # counts all alike, as it says
+
+
+def test_unknown_weights_are_said():
+    x = iid()
+    unknown = with_weights(x, np.nan)
+    with pytest.warns(UserWarning, match="weights of these draws are unknown"):
+        summary(unknown)
+    for draws in (unknown, x):
+        with pytest.raises(ValueError, match="weighted=True, but the weights of these"):
+            summary(draws, weighted=True)
+
+
+@pytest.mark.parametrize("make", [iid, autoregressive, apart])
+def test_equal_weights_give_the_numbers_of_arviz(make):
+    x = make()
+    alike, weighted = summary(x), summary(with_weights(x, 0.3), weighted=True)
+    # ArviZ's error of the sd divides some sums by n, ours by n − 1.
+    np.testing.assert_allclose(
+        weighted["mcse_sd"], alike["mcse_sd"], rtol=2 / x[..., 0].size
+    )
+    for column in set(COLUMNS) - {"mcse_sd"}:
+        np.testing.assert_allclose(weighted[column], alike[column], rtol=1e-9)
+
+
+def test_weighted_mean_and_sd_are_of_repeated_draws():
+    x, repeats = iid(draws=50, shape=()), np.arange(1, 51)
+    table = summary(with_weights(x, 0.1 * repeats), weighted=True)
+    repeated = np.repeat(x, repeats, axis=1)
+    np.testing.assert_allclose(table["mean"], repeated.mean())
+    kish = 4 * repeats.sum() ** 2 / (repeats**2).sum()
+    np.testing.assert_allclose(table["sd"], repeated.std() * np.sqrt(kish / (kish - 1)))
+
+
+def test_the_law_of_weighted_means():
+    """The errors reported are those made: z = (m − truth) / mcse has variance 1.
+
+    16 chains are autoregressive, ρ = .7. Weights fall as 1/(10 + t): 300 draws are
+    worth some 120 of equal weights, so that errors which forget them give z² = 2.5. The
+    mean of z² over 400 runs has a standard error of .07: false alarm 1e-5.
+    """
+    rng, runs, rho = np.random.default_rng(7), 400, 0.7
+    x, chains = rng.normal(size=(16, runs)), []
+    for _ in range(300):
+        x = rho * x + np.sqrt(1 - rho**2) * rng.normal(size=x.shape)
+        chains.append(x)
+    samples = with_weights(np.stack(chains, axis=1), 1 / (10 + np.arange(300.0)))
+    table = summary(samples, weighted=True)
+    z = table["mean"] / table["mcse_mean"]
+    assert abs(np.mean(z**2) - 1) < 4.5 * np.sqrt(2 / runs)
+    np.testing.assert_allclose(ess(samples, weighted=True), table["ess_bulk"])
+    np.testing.assert_allclose(mcse(samples, weighted=True), table["mcse_mean"])
+
+
+def test_weighted_draws_of_a_schedule():
+    """SGLD with ε falling from .5: the first draws are too wide, and count most."""
+    decay = optax.polynomial_schedule(0.5, 0.05, 1, 50)
+    density = from_log_density(lambda x: -0.5 * x**2)
+    samples = sample(
+        0, sgld(decay), density, jax.random.normal, num_samples=50, num_chains=64
+    )
+    table = summary(samples, weighted=True)
+    w = samples.weights.astype(float)
+    mean = np.average(samples.params, weights=w)
+    assert w[0, 0] == 0.5 and w[0, -1] < 0.1
+    np.testing.assert_allclose(table["mean"], mean, rtol=1e-6)
+
+
+def test_chains_that_do_not_agree_are_pointed_out():
+    with pytest.warns(
+        UserWarning, match=r"R-hat is above 1.01 for 3 of 3 scalars, up to "
+    ):
+        summary(apart())
+
+
+def test_too_few_draws_are_pointed_out():
+    with pytest.warns(
+        UserWarning, match=r"ESS is below 400 for 1 of 1 scalars, down to"
+    ):
+        summary(iid(draws=50, shape=()))
+
+
+def test_a_long_run_is_not_warned_of(recwarn):
+    summary(iid(draws=1000, shape=()))
+    assert not recwarn.list
+
+
+def test_draws_read_as_chains_are_pointed_out():
+    with pytest.warns(UserWarning, match=r"read as 1000 chains of 5 draws.*x\[None\]"):
+        summary(iid(1000, 5, ()))
 
 
 def test_weights_that_differ_between_chains_are_no_news():
     weights = np.broadcast_to(np.array([[1.0], [2], [3], [4]]), (4, 200)).copy()
     weights[1, 50:] = 0
-    failed = np.array([False, True, False, False])
-    samples = types.SimpleNamespace(params=iid(), failed=failed, weights=weights)
+    samples = with_weights(iid(), weights, failed=[1])
     with pytest.warns(UserWarning) as caught:
         summary(samples)
     assert ["Left out" in str(w.message) for w in caught] == [True]

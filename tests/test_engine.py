@@ -85,8 +85,33 @@ def test_shapes_and_collect():
     assert (samples.num_chains, samples.num_samples) == (4, 6)
 
 
-def test_weights_are_one_for_transformations_without_a_trace():
-    assert (run(3, optax.sgd(0.1)).weights == 1).all()
+def two_kernels(first, second):
+    """Two samplers, each on one of the coordinates."""
+    labels = {"a": "first", "b": "second"}
+    sampler = optax.partition({"first": first, "second": second}, labels)
+    density = sgld_jax.from_log_density(lambda p: -0.5 * (p["a"] ** 2 + p["b"] ** 2))
+    init = lambda key: {"a": jnp.zeros(()), "b": jnp.zeros(())}  # noqa: E731
+    return run(4, sampler, density, init).weights
+
+
+def test_weights_are_unknown_without_a_kernel():
+    assert np.isnan(run(3, optax.sgd(0.1)).weights).all()
+
+
+def test_two_kernels_have_one_weight_if_their_steps_shrink_alike():
+    decay = optax.polynomial_schedule(0.1, 0.01, 1, 3)
+    tenth = lambda count: 0.1 * decay(count)  # noqa: E731
+    weights = two_kernels(sgld_jax.sgld(decay), sgld_jax.sgld(tenth))
+    np.testing.assert_allclose(weights[0], [decay(k) for k in range(4)], rtol=1e-6)
+    constant = two_kernels(sgld_jax.sgld(0.1), sgld_jax.sgld(0.02))
+    np.testing.assert_array_equal(constant, np.float32(0.1))
+
+
+def test_two_kernels_whose_steps_shrink_differently_have_no_weight():
+    decay = optax.polynomial_schedule(0.1, 0.01, 1, 3)
+    assert np.isnan(two_kernels(sgld_jax.sgld(decay), sgld_jax.sgld(0.1))).all()
+    slower = optax.polynomial_schedule(0.1, 0.01, 1, 9)
+    assert np.isnan(two_kernels(sgld_jax.sgld(decay), sgld_jax.sgld(slower))).all()
 
 
 # --- bits ----------------------------------------------------------------------------

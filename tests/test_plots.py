@@ -12,7 +12,7 @@ from PIL import Image
 from scipy import stats
 
 from sgld_jax.analysis import plots
-from sgld_jax.analysis.predictive import auroc, calibration_bins
+from sgld_jax.analysis.scores import auroc, calibration_bins
 from sgld_jax.analysis.swarm import _GROUPS
 
 

@@ -31,6 +31,7 @@ FLOORS = [
         "schedules",
         "seeding",
         "states",
+        "warn",
     },
     {"kernels"},
     {"potentials"},

@@ -9,7 +9,8 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from sgld_jax.analysis.draws import named_arrays
+from sgld_jax.analysis.draws import named_arrays, usable_weights
+from sgld_jax.warn import warn
 
 PyTree = Any
 
@@ -20,6 +21,7 @@ def to_arviz(
     log_likelihood: PyTree = None,
     observed_data: PyTree = None,
     posterior_predictive: PyTree = None,
+    weighted: bool = False,
 ) -> Any:
     """The draws of a run as an ArviZ container, for its tables, plots, LOO and files.
 
@@ -37,12 +39,18 @@ def to_arviz(
     Chains that went non-finite are kept, with a warning: ArviZ does not look at
     `diverging` in its statistics. `to_arviz(samples.healthy())` leaves them out.
 
+    ArviZ has no weights, and counts all draws alike; a warning says where that is
+    wrong. With `weighted=True` each chain is resampled, in its order and to its length,
+    so that draw s stands S·w_s/Σw times, rounded up or down. Repeats follow each other,
+    so ArviZ's effective sample sizes see them.
+
     Args:
       samples: from `sample` or `resume`.
       log_likelihood: log p(xᵢ|θ) of every observation at every draw, `[C, S, N]`, or
         a tree of such. What `arviz.loo` needs.
       observed_data: the observations `[N, ...]`, or a tree of such.
       posterior_predictive: data drawn at every draw, `[C, S, N, ...]`, or a tree.
+      weighted: whether to resample by `Samples.weights`.
 
     Returns:
       `arviz.InferenceData` on ArviZ 0.23, `xarray.DataTree` on 1.x.
@@ -50,8 +58,9 @@ def to_arviz(
     Raises:
       ImportError: without ArviZ.
       TypeError: if `samples` is not a `Samples`.
-      ValueError: for arrays that do not begin with the axes `[C, S]` of the draws, and
-        for two leaves that would have one name.
+      ValueError: for arrays that do not begin with the axes `[C, S]` of the draws, for
+        two leaves that would have one name, and for `weighted` draws that have failed
+        or whose weights are unknown.
 
     Example:
       >>> import jax, jax.numpy as jnp, sgld_jax
@@ -80,14 +89,17 @@ def to_arviz(
         "posterior_predictive": _arrays(posterior_predictive, "y"),
     }
     _check_axes(groups, samples.potential.shape)
+    kept = slice(None) if weighted else ~np.asarray(samples.failed)
+    weights = usable_weights(samples, weighted, kept)
+    if weights is not None:
+        groups = _resampled(groups, weights)
     groups["observed_data"] = _arrays(observed_data, "y")
     if samples.failed.any():
         chains = np.flatnonzero(samples.failed).tolist()
-        warnings.warn(
+        warn(
             f"{len(chains)} of {samples.num_chains} chains went non-finite: {chains}. "
             f"They are kept and flagged in sample_stats.diverging, but ArviZ's own "
-            f"statistics count them. to_arviz(samples.healthy()) leaves them out.",
-            stacklevel=2,
+            f"statistics count them. to_arviz(samples.healthy()) leaves them out."
         )
     return _container(az, {name: group for name, group in groups.items() if group})
 
@@ -107,6 +119,28 @@ def import_arviz() -> Any:
             raise ImportError(
                 "ArviZ is not installed: pip install 'sgld-jax[arviz]'"
             ) from error
+
+
+def _resampled(groups: dict[str, dict], weights: np.ndarray) -> dict[str, dict]:
+    """Each draw as often as its weight `[C, S]` says, rounded, in the same order.
+
+    Systematic resampling: J. Carpenter, P. Clifford and P. Fearnhead, Improved particle
+    filter for nonlinear problems, IEE Proc. Radar Sonar Navig. 146(1), 1999.
+    """
+    num_samples = weights.shape[1]
+    if not (weights > 0).any(axis=1).all():
+        raise ValueError(
+            "weighted=True, but a chain has no draw of positive weight: it failed at "
+            "its start. Use to_arviz(samples.healthy(), weighted=True)."
+        )
+    shares = np.cumsum(weights, axis=1) / weights.sum(axis=1, keepdims=True)
+    points = (np.arange(num_samples) + 0.5) / num_samples
+    index = np.array([np.searchsorted(chain, points) for chain in shares])
+    chains = np.arange(len(weights))[:, None]
+    return {
+        name: {key: x[chains, index] for key, x in group.items()}
+        for name, group in groups.items()
+    }
 
 
 def _sample_stats(samples: Any) -> dict[str, np.ndarray]:

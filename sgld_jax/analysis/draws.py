@@ -1,20 +1,32 @@
 """Which draws can be used, and what their scalars are called."""
 
-import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from sgld_jax.leaves import as_typed
+from sgld_jax.warn import warn
 
 PyTree = Any
 
 MIN_DRAWS = 4  # below that ArviZ has no half chains to compare
-MAX_SCALARS = 2_000  # some 10 ms each
+MAX_SCALARS = 2_000  # a minute for 64 chains of 500 draws
 _SHOWN = 5  # names in a message
+
+
+class Usable(NamedTuple):
+    """The draws that statistics are made of.
+
+    Attributes:
+      arrays: by name, float64 `[C', S, ...]`, of the C' chains that are finite.
+      weights: of the draws `[C', S]`, to be averaged with; None to count all alike.
+    """
+
+    arrays: dict[str, np.ndarray]
+    weights: np.ndarray | None
 
 
 def is_samples(draws: Any) -> bool:
@@ -27,14 +39,19 @@ def tree_of(draws: Any) -> PyTree:
     return draws.params if is_samples(draws) else draws
 
 
-def healthy_array(draws: Any, what: str, stacklevel: int) -> Any:
-    """The one array of `Samples` without failed chains, with a warning; or `draws`.
+def healthy_array(
+    draws: Any, what: str, weighted: bool | None = False
+) -> tuple[Any, np.ndarray | None]:
+    """The one array of `Samples` without failed chains, and the weights to use.
+
+    `draws` itself if they are no `Samples`. Warns of chains that are left out. With
+    `weighted=None` weights do not matter.
 
     Raises:
       ValueError: for draws that are not one array, or where no chain is left.
     """
     if not is_samples(draws):
-        return draws
+        return draws, usable_weights(draws, weighted, slice(None))
     leaves = jax.tree.leaves(draws.params)
     if len(leaves) != 1:
         raise ValueError(
@@ -43,8 +60,46 @@ def healthy_array(draws: Any, what: str, stacklevel: int) -> Any:
         )
     bad = {int(i): "failed, see samples.report" for i in np.flatnonzero(draws.failed)}
     if bad:
-        warnings.warn(_left_out(bad, draws.num_chains), stacklevel=stacklevel)
-    return leaves[0][~np.asarray(draws.failed)]
+        warn(_left_out(bad, draws.num_chains))
+    kept = np.flatnonzero(~np.asarray(draws.failed))
+    return leaves[0][kept], usable_weights(draws, weighted, kept)
+
+
+def usable_weights(draws: Any, weighted: bool | None, kept: Any) -> np.ndarray | None:
+    """The weights of the chains `kept`, float64 `[C', S]`, or None if all count alike.
+
+    Warns where draws of different or unknown weights are to be counted alike.
+
+    Raises:
+      ValueError: for `weighted` draws that have no weights, or unknown ones.
+    """
+    if weighted is None:
+        return None
+    given = getattr(draws, "weights", None)
+    if given is None and not weighted:  # arrays
+        return None
+    weights = np.asarray(np.nan if given is None else np.asarray(given)[kept])
+    unknown = np.isnan(weights).any()
+    if weighted and unknown:
+        raise ValueError(
+            "weighted=True, but the weights of these draws are unknown: expected "
+            "Samples of one kernel. Average with weights of your own, or leave out "
+            "weighted, which is right where the steps were constant."
+        )
+    if weighted:
+        return weights.astype(np.float64)
+    if unknown:
+        warn(
+            "The weights of these draws are unknown, since not one kernel made them; "
+            "all count alike, which is right where the steps were constant."
+        )
+    elif (weights != weights[:, :1]).any():
+        warn(
+            f"The weights change over the draws, from {weights.min():.3g} to "
+            f"{weights.max():.3g}, as under a schedule of steps; here all draws count "
+            f"alike. weighted=True counts them by their weights."
+        )
+    return None
 
 
 def named_arrays(tree: PyTree, default: str) -> dict[str, Any]:
@@ -76,29 +131,46 @@ def labels(name: str, shape: tuple[int, ...]) -> list[str]:
     return [f"{name}[{', '.join(map(str, index))}]" for index in np.ndindex(*shape)]
 
 
-def usable_arrays(
-    draws: Any, names: Sequence[str] | None = None
-) -> dict[str, np.ndarray]:
-    """The checked leaves, float64 `[C', S, ...]`, of the C' chains that are finite.
+def usable(
+    draws: Any, names: Sequence[str] | None = None, weighted: bool | None = False
+) -> Usable:
+    """The checked leaves of the chains that are finite, and how to weight them.
 
-    Warns, at the caller's caller, of chains left out and of scalars that never move.
+    `weighted=None` asks for no weights, where they do not matter.
+
+    Warns of chains left out, of scalars that never move, and of swapped axes.
+
+    Raises:
+      TypeError, ValueError: as `summary`.
     """
     leaves = _selected(named_arrays(tree_of(draws), "x"), names)
     num_chains = _check_leaves(leaves)
     arrays = {name: np.asarray(x).astype(np.float64) for name, x in leaves.items()}
+    if not is_samples(draws):
+        _warn_swapped(arrays)
     bad = _bad_chains(draws, arrays, num_chains)
     if bad:
-        warnings.warn(_left_out(bad, num_chains), stacklevel=3)
+        warn(_left_out(bad, num_chains))
     kept = np.array([i for i in range(num_chains) if i not in bad])
     arrays = {name: x[kept] for name, x in arrays.items()}
     still = _still(arrays, kept)
     if still:
-        warnings.warn(
+        warn(
             f"Scalars that never move: {_shown(still)}. What moves in no chain has no "
-            f"ESS and no R-hat; one chain at rest among many can pass both.",
-            stacklevel=3,
+            f"ESS and no R-hat; one chain at rest among many can pass both."
         )
-    return arrays
+    return Usable(arrays, usable_weights(draws, weighted, kept))
+
+
+def _warn_swapped(arrays: dict[str, np.ndarray]) -> None:
+    """`[S, d]` is read as S chains of d draws, which no check of shapes can see."""
+    num_chains, num_draws = next(iter(arrays.values())).shape[:2]
+    if num_chains > num_draws and all(x.ndim == 2 for x in arrays.values()):
+        warn(
+            f"Arrays [{num_chains}, {num_draws}] are read as {num_chains} chains of "
+            f"{num_draws} draws of one scalar. {num_chains} draws of a vector in one "
+            f"chain are x[None]."
+        )
 
 
 def _selected(leaves: dict[str, Any], names: Sequence[str] | None) -> dict[str, Any]:
@@ -135,11 +207,11 @@ def _check_leaves(leaves: dict[str, Any]) -> int:
     count = sum(int(np.prod(shape[2:])) for shape in shapes)
     if count > MAX_SCALARS:
         raise ValueError(
-            f"{count:,} scalars: rank statistics take some 10 ms each, so at most "
-            f"{MAX_SCALARS:,} are accepted. Keep a few functions of the parameters, "
-            f"such as predictions, which mix where weights need not: sample(..., "
-            f"collect=lambda params: ...). Or a few leaves: summary(draws, "
-            f"names={list(leaves)[:2]})."
+            f"{count:,} scalars: rank statistics take some 30 ms each for 64 chains of "
+            f"500 draws, so at most {MAX_SCALARS:,} are accepted. Keep a few functions "
+            f"of the parameters, such as predictions, which mix where weights need "
+            f"not: sample(..., collect=lambda params: ...). Or a few leaves: "
+            f"summary(draws, names={list(leaves)[:2]})."
         )
     return num_chains
 

@@ -1,8 +1,9 @@
 """Pictures of what was sampled. Each function takes `ax=` and returns its axes.
 
 Nothing is shown or saved, except by `swarm_animation`. Matplotlib is imported when
-a picture is drawn. `note=` is printed under the title: say there the temperature,
-the prior, chains × draws, and the R-hat of the functions that are shown.
+a picture is drawn. `Samples` of logits stand for their predictions, and failed chains
+are left out. `note=` is printed under the title: say there the temperature, the prior,
+chains × draws, and the R-hat of the functions that are shown.
 """
 
 import itertools
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sgld_jax.analysis.predictive import (
+from sgld_jax.analysis.draws import is_samples
+from sgld_jax.analysis.predictive import as_entropies, as_probs, entropy_split
+from sgld_jax.analysis.scores import (
     auroc,
     brier,
     calibration_bins,
@@ -38,7 +41,7 @@ _REPLICATES = 500  # of the bootstrap: its 5 and 95 % points to 1 % of the band
 
 
 def reliability(
-    methods: Mapping[str, ArrayLike],
+    methods: Mapping[str, Any],
     labels: ArrayLike,
     *,
     num_bins: int = 10,
@@ -51,7 +54,7 @@ def reliability(
     the examples. Above the diagonal a method is too timid, below it too sure.
 
     Args:
-      methods: name -> predictive probabilities `[n, K]`.
+      methods: name -> predictive probabilities `[n, K]`, or `Samples` of logits.
       labels: integers `[n]`.
       num_bins: bins of each line; a band needs some 50 examples in each.
       note: what was sampled, and how.
@@ -69,7 +72,8 @@ def reliability(
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
     ax.text(0.03, 0.95, "too timid", color=GREY, fontsize=9, style="italic")
     ax.text(0.97, 0.42, "too sure", color=GREY, fontsize=9, style="italic", ha="right")
-    for (name, probs), color in zip(methods.items(), itertools.cycle(CYCLE)):
+    for (name, given), color in zip(methods.items(), itertools.cycle(CYCLE)):
+        probs = as_probs(given)
         bins = calibration_bins(probs, labels, num_bins)
         some = bins.count > 0
         x = bins.confidence[some]
@@ -100,8 +104,8 @@ def _bootstrap_band(
 
 
 def ood_histogram(
-    inside: ArrayLike,
-    outside: ArrayLike,
+    inside: Any,
+    outside: Any,
     *,
     names: tuple[str, str] = ("known", "never seen"),
     title: str = "Does it know what it does not know?",
@@ -114,8 +118,9 @@ def ood_histogram(
     of entropy as a detector: the chance that an unknown example has the higher one.
 
     Args:
-      inside: entropies `[n]` in nats, such as `entropy_split(logits).total`.
-      outside: entropies `[m]`.
+      inside: entropies `[n]` in nats, such as `entropy_split(logits).total`, or
+        `Samples` of logits.
+      outside: entropies `[m]`, or `Samples` of logits.
       names: of the two groups.
       title: of the picture.
       note: what was sampled, and how.
@@ -128,7 +133,7 @@ def ood_histogram(
       >>> ax = plots.ood_histogram([0.1, 0.2], [0.5, 1.5], ax=Figure().add_subplot())
     """
     ax = styled(ax, title, note)
-    groups = [np.asarray(inside), np.asarray(outside)]
+    groups = [np.asarray(as_entropies(x)) for x in (inside, outside)]
     edges = np.linspace(0, max(1e-9, *(group.max() for group in groups)), 31)
     for group, name, color in zip(groups, names, (CYCLE[2], EPISTEMIC)):
         ax.hist(
@@ -147,7 +152,7 @@ def ood_histogram(
 
 def uncertain_images(
     images: ArrayLike,
-    split: Sequence[ArrayLike],
+    split: Any,
     captions: Sequence[str] | None = None,
     *,
     per_row: int = 8,
@@ -162,7 +167,8 @@ def uncertain_images(
 
     Args:
       images: `[n, height, width]`, dark on light after inversion of the values.
-      split: `entropy_split(logits)` of them: total, aleatoric, epistemic, each `[n]`.
+      split: `entropy_split(logits)` of them: total, aleatoric, epistemic, each `[n]`,
+        or `Samples` of logits.
       captions: `[n]` short texts, such as "5, says 3".
       per_row: images in each of the two rows, at most n.
       title: of the picture.
@@ -179,7 +185,8 @@ def uncertain_images(
     """
     ax = styled(ax, title, note)
     images = np.asarray(images)
-    total, aleatoric, epistemic = (np.asarray(x) for x in split)
+    parts = entropy_split(split) if is_samples(split) else split
+    total, aleatoric, epistemic = (np.asarray(x) for x in parts)
     order = np.argsort(total, stable=True)
     columns = min(per_row, len(order))
     rows = {"most certain": order[:columns], "least certain": order[::-1][:columns]}

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import ArrayLike
 
+from sgld_jax.analysis.draws import healthy_array, is_samples
 from sgld_jax.analysis.style import ALEATORIC, BLUE, EPISTEMIC, INK, styled
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ _LEVELS = 9
 
 
 def swarm(
-    positions: ArrayLike,
+    positions: Any,
     energy: Callable[[jax.Array], jax.Array],
     *,
     groups: ArrayLike | None = None,
@@ -31,7 +32,7 @@ def swarm(
     """Particles in the plane over contours of their energy.
 
     Args:
-      positions: `[P, 2]`.
+      positions: `[P, 2]`, or `Samples` of `[C, S, 2]`, whose last draws are shown.
       energy: U of one position, `[2] -> []`, in JAX. Contours bound equal areas.
       groups: integers `[P]`, such as the basin where a particle started; colours.
       limit: the picture is [−limit, limit]².
@@ -63,7 +64,8 @@ def swarm(
         norm=BoundaryNorm(edges, 256),
         antialiased=False,
     )
-    points = np.asarray(positions)
+    points = _by_draw(positions)[-1] if is_samples(positions) else positions
+    points = np.asarray(points)
     which = np.zeros(len(points), int) if groups is None else np.asarray(groups)
     colors = [_GROUPS[g % len(_GROUPS)] for g in which]
     ax.scatter(points[:, 0], points[:, 1], s=9, c=colors, linewidths=0, zorder=3)
@@ -75,7 +77,7 @@ def swarm(
 
 def swarm_animation(
     path: Any,
-    frames: ArrayLike,
+    frames: Any,
     energy: Callable[[jax.Array], jax.Array],
     *,
     counts: ArrayLike | None = None,
@@ -87,7 +89,7 @@ def swarm_animation(
 
     Args:
       path: of the GIF.
-      frames: positions `[F, P, 2]`.
+      frames: positions `[F, P, 2]`, or `Samples` of `[C, S, 2]`, a frame a draw.
       energy: as in `swarm`.
       counts: updates made at each frame `[F]`, printed in its corner.
       seconds: of motion, before the rest.
@@ -111,11 +113,17 @@ def swarm_animation(
 
     if ax is None:
         ax = Figure((4.6, 5.0), dpi=100, layout="constrained").add_subplot()
-    frames = np.asarray(frames)
+    frames = _by_draw(frames) if is_samples(frames) else np.asarray(frames)
     ax = swarm(frames[0], energy, ax=ax, **options)
     times = None if counts is None else np.asarray(counts)
     _write_gif(path, _pictures(ax, frames, times), seconds)
     return ax
+
+
+def _by_draw(samples: Any) -> np.ndarray:
+    """The particles of `Samples` in the plane, draw by draw, `[S, C, 2]`."""
+    draws, _ = healthy_array(samples, "positions [C, S, 2]", weighted=None)
+    return np.swapaxes(draws, 0, 1)
 
 
 def _pictures(

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from sgld_jax.analysis.predictive import (
+from sgld_jax.analysis.scores import (
     auroc,
     brier,
     error_at_coverage,

@@ -47,3 +47,18 @@ class Draws:
         seen = self.arrays.potential[chains, draws]
         with np.errstate(over="ignore", invalid="ignore"):
             return float(seen.mean()) if seen.size else float("nan")
+
+
+def one_weight(weights: np.ndarray) -> np.ndarray:
+    """The weight of each draw, `[C, S]`, from those by each of J kernels `[C, S, J]`.
+
+    Kernels that move different parts of the parameters have one weight if their steps
+    shrink alike, in proportion. Else there is none, and NaN says so.
+    """
+    first = weights[:, :, 0]
+    in_proportion = np.isclose(
+        weights * first[:, :1, None], weights[:, :1] * first[:, :, None], 1e-5, 0
+    ).all()
+    # One kernel has its weight, be it NaN; a failed chain has 0 in any case.
+    known = weights.shape[2] == 1 or in_proportion
+    return first if known else np.where(first == 0, first, np.float32(np.nan))

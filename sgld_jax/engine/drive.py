@@ -6,7 +6,6 @@ is kept whatever comes after it: Ctrl-C, an exception from a callback, a full de
 
 import functools
 import time
-import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -16,12 +15,13 @@ import numpy as np
 
 from sgld_jax.engine.chain import Chain, pick
 from sgld_jax.engine.devices import Layout, layout_of
-from sgld_jax.engine.draws import Draws
+from sgld_jax.engine.draws import Draws, one_weight
 from sgld_jax.engine.loop import Draw, chunk, empty_block, model_of
 from sgld_jax.engine.plan import Plan, Steps
 from sgld_jax.engine.program import Program
 from sgld_jax.engine.progress import Progress
 from sgld_jax.engine.samples import RunReport, Samples, failures_of
+from sgld_jax.warn import warn
 
 PyTree = Any
 
@@ -114,7 +114,7 @@ def _until_done_or_stopped(run: "_Run", plan: Plan, progress: bool) -> str:
             return ""
         stopped = plan.how_to_go_on(run.settled.done, _why(error))
         if not isinstance(error, KeyboardInterrupt):
-            warnings.warn(f"{stopped} What was drawn is returned.", stacklevel=5)
+            warn(f"{stopped} What was drawn is returned.")
     finally:
         bar.close()
     return stopped
@@ -207,8 +207,9 @@ class _Run:
         report = RunReport(
             done, seconds, self._compile_seconds, failures, stopped, self._begin
         )
+        weights = one_weight(draws.weights)
         return Samples(
-            draws.params, draws.potential, draws.weight, draws.count, chain, report
+            draws.params, draws.potential, weights, draws.count, chain, report
         )
 
     def _budget(self) -> int:

@@ -32,13 +32,14 @@ class Draw(NamedTuple):
       params: what `collect` returned, leaves `[C, ...]`.
       potential: U as the last update saw it, one update earlier, `[C]`; NaN once a
         chain has gone non-finite.
-      weight: importance weight, 0 once a chain has gone non-finite, float32 `[C]`.
+      weights: importance weights by each of J kernels, 0 once a chain has gone
+        non-finite, float32 `[C, J]`. NaN `[C, 1]` where there is no kernel.
       count: updates made, int32 `[C]`.
     """
 
     params: PyTree
     potential: jax.Array
-    weight: jax.Array
+    weights: jax.Array
     count: jax.Array
 
 
@@ -174,15 +175,13 @@ def _bad_hyperparameters(state: PyTree, shape: tuple) -> list[jax.Array]:
 
 
 def _record(collect: Callable, chain: Chain, value: jax.Array) -> Draw:
-    weights = [trace.weight for trace in traces(chain.state)]
-    # Several kernels in one chain of transformations have no single weight.
-    one = jnp.ones(chain.count.shape, jnp.float32)
-    weight = weights[0] if len(weights) == 1 else one
+    unknown = jnp.full(chain.count.shape, jnp.nan, jnp.float32)
+    weights = [trace.weight for trace in traces(chain.state)] or [unknown]
     alive = chain.failure.step < 0
     return Draw(
         jax.vmap(_checked(collect))(chain.params),
         jnp.where(alive, value, jnp.nan),
-        jnp.where(alive, weight, 0.0),
+        jnp.where(alive[:, None], jnp.stack(weights, axis=1), 0.0),
         chain.count,
     )
 

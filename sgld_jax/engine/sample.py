@@ -1,6 +1,5 @@
 """Sampling: from a potential to draws, and on from where a run stopped."""
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +23,7 @@ from sgld_jax.engine.plan import Plan
 from sgld_jax.engine.samples import Samples
 from sgld_jax.potentials.batches import Batches, check_batches, full_batch
 from sgld_jax.potentials.potential import Potential, check_num_data, without_jit
+from sgld_jax.warn import warn
 
 PyTree = Any
 
@@ -147,10 +147,9 @@ def resume(
     check_distinct_keys(chain)
     changed = changed_hyperparameters(chain, sampler)
     if changed:
-        warnings.warn(
+        warn(
             f"From here on the chains run with other settings: {', '.join(changed)}. "
             f"Draws from before and after have different laws.",
-            stacklevel=2,
         )
     return _run(chain, sampler, potential, data, batches, collect, plan, progress)
 
@@ -181,11 +180,10 @@ def _run(
     samples = drive(one_update, collect, chain, data, plan, progress)
     failures = samples.report.failures
     if failures:
-        warnings.warn(
+        warn(
             f"{len(failures)} of {samples.num_chains} chains have failed and are left "
             f"out of summaries and predictions; the first: {failures[0]}. See "
             f"samples.report; samples.healthy() has the others.",
-            stacklevel=3,
         )
     return samples
 

@@ -86,7 +86,8 @@ class Samples:
       potential: U as the update that made the draw saw it, on its batch and at
         the position before it, `[C, S]`.
       weights: importance weights for averages over draws, not normalised, `[C, S]`:
-        ε for `sgld`. 0 where a chain had gone non-finite.
+        ε for `sgld`. 0 where a chain had gone non-finite. NaN where they are unknown:
+        without a kernel, or with several whose steps shrink differently.
       counts: updates made when the draw was taken, `[C, S]`.
       final: the whole `Chain` after the last draw, for `resume`.
       report: what happened.
