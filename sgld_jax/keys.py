@@ -23,6 +23,8 @@ import numpy as np
 from jax import lax
 from jax.core import Tracer
 
+from sgld_jax.arguments import shown
+
 PyTree = Any
 
 _CHAIN = 0x8000_0001  # the tag of a level: any number from 2³¹ up
@@ -57,7 +59,7 @@ def as_key(key: Any) -> jax.Array:
         or key is None
     ):
         raise TypeError(
-            f"key={key!r}: expected a seed such as 0, or jax.random.key(0)."
+            f"key={shown(key)}: expected a seed such as 0, or jax.random.key(0)."
         )
     if isinstance(key, (int, np.integer)):
         return jax.random.key(_checked_seed(int(key)))
@@ -76,8 +78,8 @@ def as_key(key: Any) -> jax.Array:
             _checked_seed(int(key))
         return jax.random.key(key)
     raise TypeError(
-        f"key={key!r}: expected a seed from 0 to 2**32 - 1, jax.random.key(seed), or "
-        f"jax.random.PRNGKey(seed)."
+        f"key={shown(key)}: expected a seed from 0 to 2**32 - 1, "
+        f"jax.random.key(seed), or jax.random.PRNGKey(seed)."
     )
 
 

@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from sgld_jax.arguments import shown
+
 PyTree = Any
 
 
@@ -84,10 +86,14 @@ def matched(setting: PyTree, tree: PyTree, name: str) -> PyTree:
 
 
 def check_positive(setting: PyTree, name: str) -> None:
-    """Raises `ValueError` unless every number of `setting` is finite and above 0."""
+    """Raises unless `setting` has numbers, and all are finite and above 0."""
+    if not jax.tree.leaves(setting):
+        raise TypeError(f"{name} is {shown(setting)}: expected a number, or a tree.")
     for path, leaf in paths(setting).items():
         if leaf is None or isinstance(leaf, Tracer):
             continue
+        if not is_numeric(leaf) or isinstance(leaf, bool):
+            raise TypeError(f"{name}: {path} is {shown(leaf)}: expected a number.")
         value = np.asarray(leaf, np.float64)
         if not (np.isfinite(value).all() and (value > 0).all()):
             raise ValueError(

@@ -12,6 +12,9 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+from sgld_jax.arguments import check_takes, shown
+from sgld_jax.leaves import is_numeric
+
 # A schedule that ends at zero misses it by rounding: by less than this part of its
 # first value or, where only the present value is known, by less than this.
 _ROUNDING = 1e-5
@@ -35,14 +38,19 @@ def at(value: optax.ScalarOrSchedule, count: jax.Array, name: str) -> Any:
       also integer ones, as floats of JAX's default width.
 
     Raises:
-      ValueError: while tracing, for a schedule that returns an array with axes, or a
-        Python number below 0.
+      ValueError, TypeError: while tracing, for a schedule that returns an array with
+        axes, a Python number below 0, or no real number.
     """
     now = value(count) if callable(value) else value
     if np.ndim(now) != 0:
         raise ValueError(
             f"The schedule of {name} returned shape {np.shape(now)}: expected one "
             f"number for each update count."
+        )
+    if not is_numeric(now) or jnp.iscomplexobj(now):
+        raise TypeError(
+            f"The schedule of {name} returned {shown(now)}: expected one real number "
+            f"for each update count."
         )
     if isinstance(now, (int, float)):
         if now < 0:
@@ -86,10 +94,12 @@ def check_temperature(value: optax.ScalarOrSchedule, name: str = "temperature") 
 def _known_number(value: Any, name: str) -> float | None:
     """The number behind `value`, or None where only a run can tell."""
     if callable(value):
+        check_takes(value, "count", name)
         return None
     if isinstance(value, (bool, np.bool_, str, bytes)) or value is None:
         raise TypeError(
-            f"{name}={value!r}: expected a number or a function of the update count."
+            f"{name}={shown(value)}: expected a number or a function of the update "
+            f"count."
         )
     if np.ndim(value) != 0:
         raise ValueError(
@@ -103,5 +113,6 @@ def _known_number(value: Any, name: str) -> float | None:
         return float(value)
     except TypeError:
         raise TypeError(
-            f"{name}={value!r}: expected a number or a function of the update count."
+            f"{name}={shown(value)}: expected a number or a function of the update "
+            f"count."
         ) from None

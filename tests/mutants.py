@@ -12,6 +12,7 @@ import sys
 
 # What kernels are made of, in the order of their imports.
 GROUND = (
+    "arguments",
     "keys",
     "leaves",
     "noise",

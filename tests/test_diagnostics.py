@@ -157,7 +157,11 @@ def with_weights(x, weights, failed=()):
     flags = np.isin(np.arange(len(x)), failed)
     weights = np.broadcast_to(weights, x.shape[:2])
     return types.SimpleNamespace(
-        params=x, failed=flags, weights=weights, num_chains=len(x)
+        params=x,
+        potential=x.reshape(*x.shape[:2], -1)[..., 0],
+        failed=flags,
+        weights=weights,
+        num_chains=len(x),
     )
 
 
@@ -257,6 +261,35 @@ def test_too_few_draws_are_pointed_out():
 
 def test_a_long_run_is_not_warned_of(recwarn):
     summary(iid(draws=1000, shape=()))
+    assert not recwarn.list
+
+
+def log_density_run(log_density, num_chains=8, **kwargs):
+    density = from_log_density(log_density)
+    start = stacked(jnp.ones(num_chains))
+    return sample(
+        0, sgld(0.1), density, start, num_samples=200, num_chains=num_chains, **kwargs
+    )
+
+
+def test_a_walk_without_end_is_pointed_out():
+    """p(x) = exp(−x) without its border at 0: all draws finite, all of them nonsense."""
+    with pytest.warns(UserWarning) as caught:
+        summary(log_density_run(lambda x: -x))
+    messages = [str(w.message) for w in caught]
+    assert any("R-hat is above" in m for m in messages)
+    assert any("still falling in 8 of 8 chains" in m for m in messages)
+    assert any("sampled as its logarithm" in m for m in messages)
+
+
+def test_a_start_far_outside_is_pointed_out():
+    with pytest.warns(UserWarning, match="still falling in 8 of 8 chains"):
+        summary(log_density_run(lambda x: -0.5e-2 * (x - 1e6) ** 2))
+
+
+def test_chains_that_have_arrived_are_not_said_to_fall(recwarn):
+    summary(log_density_run(lambda x: -0.5 * x**2, burn_in=100, thinning=10))
+    summary(log_density_run(lambda s: s - jnp.exp(s), burn_in=100, thinning=10))
     assert not recwarn.list
 
 

@@ -310,8 +310,10 @@ def test_names_of_nnx_parameters_end_where_one_types_them():
         sgld_jax.sgld(0.1, preconditioner=sgld_jax.diagonal(scales)),
         sgld_jax.from_log_density(sgld_jax.gaussian_prior(scales)),
         init,
-        num_samples=8,
+        num_samples=300,
         num_chains=4,
+        burn_in=100,
+        thinning=40,
     )
     names = list(sgld_jax.summary(samples).index)
     assert names[0] == "bias[0]" and names[-1] == "kernel[1, 1]"

@@ -8,10 +8,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import pandas
 import pytest
 
 import sgld_jax
-from tests.runs import DATA, MEAN, QUADRATIC, SAMPLER, N, normal, run
+from tests.runs import (
+    DATA,
+    MEAN,
+    QUADRATIC,
+    SAMPLER,
+    SCHEMES,
+    SMALL_STEPS,
+    N,
+    normal,
+    on_data,
+    run,
+)
 
 ROWS = np.arange(12.0, dtype=np.float32).reshape(6, 2)
 FREE = lambda x, rows: jnp.sum((rows - x) ** 2)  # noqa: E731
@@ -41,6 +53,28 @@ def in_x64():
         init = lambda key: jax.random.normal(key, (2,), jnp.float64)  # noqa: E731
         chain = run(2, init=init).final
     return resumed(chain)
+
+
+CHAINS_OF_2 = np.zeros((4, 2, 1, 3), np.float32)  # logits [C, S, n, K]
+PRIOR = sgld_jax.gaussian_prior(1.0)
+
+
+def posterior(log_likelihood, log_prior=PRIOR, num_data=6):
+    """A run on six rows with a likelihood of one's own."""
+    return with_data(
+        ROWS, sgld_jax.minibatch_potential(log_prior, log_likelihood, num_data)
+    )
+
+
+def squares(x, rows):
+    return -jnp.sum((rows - x) ** 2, axis=1)
+
+
+def resumed_on_data(**changes):
+    arguments = {"data": DATA, "batches": SCHEMES["shuffled"], **changes}
+    return sgld_jax.resume(
+        on_data(2).final, SMALL_STEPS, MEAN, num_samples=2, **arguments
+    )
 
 
 MISUSE = {
@@ -108,6 +142,58 @@ MISUSE = {
         ValueError,
         "batch_size=7 is more than the 6 rows",
     ),
+    "a generator as data": (
+        lambda: with_data(row for row in ROWS),
+        TypeError,
+        r"data is a generator, which can be read once.*batch=batch",
+    ),
+    "a function as data": (lambda: with_data(lambda: ROWS), TypeError, "is function"),
+    "a table of pandas as data": (
+        lambda: with_data(pandas.DataFrame({"a": [1.0, 2.0]})),
+        TypeError,
+        "is DataFrame, expected an array of numbers",
+    ),
+    "dates in data": (
+        lambda: with_data(np.array(["2026-01-01"], "datetime64[D]")),
+        TypeError,
+        "an array of datetime64",
+    ),
+    "a number among the parts": (
+        lambda: with_data({"x": ROWS, "n": 6}),
+        TypeError,
+        r"\['n'\] is int",
+    ),
+    "no parts": (lambda: with_data({}), ValueError, "the leading axes are {}"),
+    "an array without rows": (
+        lambda: with_data(np.array(3.0)),
+        ValueError,
+        "one common leading axis",
+    ),
+    "keys in data": (
+        lambda: with_data(jax.random.key(0)),
+        TypeError,
+        "an array of key<fry>",
+    ),
+    "a scheme that was not called": (
+        lambda: with_data(ROWS, batches=sgld_jax.shuffled),
+        TypeError,
+        r"expected full_batch\(\), with_replacement\(n\) or shuffled\(n\)",
+    ),
+    "a scheme by name": (
+        lambda: with_data(ROWS, batches="shuffled"),
+        TypeError,
+        "batches='shuffled': expected full_batch",
+    ),
+    "batches of no data": (
+        lambda: run(2, batches=sgld_jax.shuffled(2)),
+        ValueError,
+        "batches asks for 2 rows, but there is no data",
+    ),
+    "more num_data than rows": (
+        lambda: posterior(squares, num_data=60),
+        ValueError,
+        "num_data=60, but data has 6 rows: N/n would be wrong",
+    ),
     # --- potential
     "a log density as potential": (
         lambda: run(2, potential=lambda x: -jnp.sum(x**2)),
@@ -154,6 +240,71 @@ MISUSE = {
         ValueError,
         "one value per example",
     ),
+    "potential by name": (
+        lambda: run(2, potential="x**2"),
+        TypeError,
+        r"potential='x\*\*2': expected a function of \(params, batch\)",
+    ),
+    "a log density with a batch": (
+        lambda: sgld_jax.from_log_density(lambda x, batch: -x),
+        TypeError,
+        r"log_density\(x, batch\) cannot be called.*minibatch_potential",
+    ),
+    "a log density that is a number": (
+        lambda: sgld_jax.from_log_density(3.0),
+        TypeError,
+        r"log_density=3.0: expected a function of \(params\)",
+    ),
+    "a log density of many values": (
+        lambda: run(2, potential=sgld_jax.from_log_density(lambda x: -(x**2))),
+        ValueError,
+        r"has shape \(2,\): expected a scalar. Sum it",
+    ),
+    "a prior that is a number": (
+        lambda: sgld_jax.minibatch_potential(1.0, squares, 6),
+        TypeError,
+        "log_prior=1.0: expected a function",
+    ),
+    "a prior of many values": (
+        lambda: posterior(squares, log_prior=lambda x: -(x**2)),
+        ValueError,
+        r"log_prior\(params\) has shape \(2,\)",
+    ),
+    "a likelihood without a batch": (
+        lambda: sgld_jax.minibatch_potential(PRIOR, lambda x: -x, 6),
+        TypeError,
+        r"log_likelihood\(x\) cannot be called with \(params, batch\)",
+    ),
+    "a likelihood with a column": (
+        lambda: posterior(lambda x, rows: rows[:, :1]),
+        ValueError,
+        r"returned shape \(6, 1\) for a batch of 6: expected \(6,\)",
+    ),
+    "num_data as an array": (
+        lambda: sgld_jax.minibatch_potential(PRIOR, squares, np.zeros((900, 1))),
+        TypeError,
+        "num_data=array.*expected a whole number",
+    ),
+    "a prior of no width": (
+        lambda: sgld_jax.gaussian_prior(0.0),
+        ValueError,
+        "finite numbers above 0",
+    ),
+    "a prior of None": (
+        lambda: sgld_jax.gaussian_prior(None),
+        TypeError,
+        r"gaussian_prior\(scale\) is None: expected a number",
+    ),
+    "a prior scale as text": (
+        lambda: sgld_jax.gaussian_prior({"w": "1"}),
+        TypeError,
+        r"\['w'\] is '1': expected a number",
+    ),
+    "a prior of other leaves": (
+        lambda: sgld_jax.gaussian_prior({"a": 1.0})({"b": jnp.ones(2)}),
+        ValueError,
+        r"no entry for .*\['b'\]",
+    ),
     # --- init
     "init returns None": (lambda: with_init(lambda key: None), TypeError, "NoneType"),
     "init returns an empty tree": (
@@ -190,6 +341,27 @@ MISUSE = {
         lambda: with_init(sgld_jax.stacked({})),
         TypeError,
         "stacked was given dict without an array",
+    ),
+    "init without a key": (
+        lambda: with_init(lambda: jnp.ones(2)),
+        TypeError,
+        r"init\(\) cannot be called with \(key\)",
+    ),
+    "Samples as init": (lambda: with_init(run(2)), TypeError, "init is a Samples"),
+    "complex parameters": (
+        lambda: with_init(lambda key: jnp.ones(2) * 1j),
+        TypeError,
+        "split_real_and_imaginary",
+    ),
+    "a key among the parameters": (
+        lambda: with_init(lambda key: {"w": jnp.ones(2), "rng": key}),
+        TypeError,
+        r"not \['rng'\] \(key<fry>\)",
+    ),
+    "stacked without an axis of chains": (
+        lambda: with_init(sgld_jax.stacked(jnp.zeros(()))),
+        ValueError,
+        "expected a leading axis of num_chains=4",
     ),
     # --- sampler
     "a step size as sampler": (
@@ -245,6 +417,84 @@ MISUSE = {
         ValueError,
         "preconditioner=sgld_jax.diagonal",
     ),
+    "a sampler that was not called": (
+        lambda: run(2, sgld_jax.sgld),
+        TypeError,
+        "expected an optax.GradientTransformation",
+    ),
+    "a step size of NaN": (
+        lambda: sgld_jax.sgld(float("nan")),
+        ValueError,
+        "step_size=nan: expected a finite number above 0",
+    ),
+    "a complex step size": (
+        lambda: sgld_jax.sgld(0.1j),
+        TypeError,
+        "step_size=0.1j: expected a number",
+    ),
+    "a negative temperature": (
+        lambda: sgld_jax.sgld(0.1, -1.0),
+        ValueError,
+        "temperature=-1.0: expected a finite number of at least 0",
+    ),
+    "a temperature of None": (
+        lambda: sgld_jax.sgld(0.1, None),
+        TypeError,
+        "temperature=None",
+    ),
+    "a schedule without a count": (
+        lambda: sgld_jax.sgld(lambda: 0.1),
+        TypeError,
+        r"step_size\(\) cannot be called with \(count\)",
+    ),
+    "a schedule that returns nothing": (
+        lambda: updated(sgld_jax.sgld(lambda count: None, key=0)),
+        TypeError,
+        "The schedule of step_size returned None",
+    ),
+    "a schedule that returns text": (
+        lambda: updated(sgld_jax.sgld(lambda count: "0.1", key=0)),
+        TypeError,
+        "The schedule of step_size returned '0.1'",
+    ),
+    "a schedule that returns a complex number": (
+        lambda: updated(sgld_jax.sgld(lambda count: 0.1j, key=0)),
+        TypeError,
+        "The schedule of step_size returned 0.1j",
+    ),
+    "diagonal of None": (
+        lambda: sgld_jax.diagonal(None),
+        TypeError,
+        r"diagonal\(scale\) is None",
+    ),
+    "diagonal of another tree": (
+        lambda: updated(
+            sgld_jax.sgld(0.1, preconditioner=sgld_jax.diagonal({"a": 1.0}), key=0)
+        ),
+        ValueError,
+        "has no entry for",
+    ),
+    "a key as text": (lambda: sgld_jax.sgld(0.1, key="a"), TypeError, "key='a'"),
+    "a seed that is no whole number": (
+        lambda: sgld_jax.sgld(0.1, key=0.5),
+        TypeError,
+        "key=0.5: expected a seed",
+    ),
+    "a seed of 2**70": (
+        lambda: sgld_jax.sgld(0.1, key=2**70),
+        ValueError,
+        "JAX would wrap it around",
+    ),
+    "gradients of another tree": (
+        lambda: updated(sgld_jax.sgld(0.1, key=0), {"a": TWO}, {"b": TWO}),
+        ValueError,
+        "different trees: gradients lack",
+    ),
+    "gradients of integers": (
+        lambda: updated(sgld_jax.sgld(0.1, key=0), grads=np.ones(2, int)),
+        TypeError,
+        "Only real floating leaves",
+    ),
     "no key": (
         lambda: updated(sgld_jax.sgld(0.1)),
         ValueError,
@@ -284,6 +534,17 @@ MISUSE = {
         ValueError,
         "num_data=0",
     ),
+    "True as a count": (lambda: run(True), TypeError, "num_samples=True"),
+    "an array as a count": (
+        lambda: run(np.arange(900)),
+        TypeError,
+        "num_samples=array.*expected a whole number",
+    ),
+    "more updates than there is noise": (
+        lambda: run(10**12),
+        ValueError,
+        r"fewer than 2\*\*31, since its noise would repeat",
+    ),
     # --- after the run
     "Samples to resume": (lambda: resumed(run(2)), TypeError, "pass samples.final"),
     "parameters to resume": (
@@ -312,11 +573,141 @@ MISUSE = {
         "begins before the first draws end",
     ),
     "chains of x64 in x32": (in_x64, TypeError, "is float64, and 64 bits are off"),
+    "another scheme": (
+        lambda: resumed_on_data(batches=sgld_jax.with_replacement(6)),
+        ValueError,
+        r"started with shuffled\(6\), but batches is with_replacement\(6\)",
+    ),
+    "another batch size": (
+        lambda: resumed_on_data(batches=sgld_jax.shuffled(5)),
+        ValueError,
+        r"started with shuffled\(6\), but batches is shuffled\(5\)",
+    ),
+    "no data when going on": (
+        lambda: resumed_on_data(data=None),
+        ValueError,
+        "batches asks for 6 rows, but there is no data",
+    ),
+    "another kernel": (
+        lambda: sgld_jax.resume(
+            run(2).final, optax.chain(SAMPLER), QUADRATIC, num_samples=2
+        ),
+        ValueError,
+        "Pass the sampler they were started with",
+    ),
+    "Samples to step": (
+        lambda: sgld_jax.step(run(2), SAMPLER, QUADRATIC),
+        TypeError,
+        "pass samples.final",
+    ),
+    "data and batch to step": (
+        lambda: sgld_jax.step(
+            on_data(2).final, SMALL_STEPS, MEAN, data=DATA, batch=DATA
+        ),
+        ValueError,
+        "Both data and batch were given",
+    ),
+    "a list to concatenate": (
+        lambda: run(2).concatenate([run(2)]),
+        TypeError,
+        "concatenate was given list",
+    ),
+    "a run appended after a slice": (
+        lambda: run(4)[:, :2].concatenate(run(2)),
+        ValueError,
+        "was sliced off",
+    ),
+    "a parameter as an index": (
+        lambda: run(2)["w"],
+        IndexError,
+        "Parameters are in samples.params",
+    ),
     "three indices": (lambda: run(2)[0, 0, 0], IndexError, "has 3 indices"),
     "collect returns text": (
         lambda: run(2, collect=lambda x: {"name": "w"}),
         TypeError,
         "collect returned a str",
+    ),
+    "collect that is no function": (
+        lambda: run(2, collect="w"),
+        TypeError,
+        "collect='w': expected a function of",
+    ),
+    "collect without a return": (
+        lambda: run(2, collect=lambda x: None),
+        TypeError,
+        "collect returned None, without an array",
+    ),
+    # --- analysis
+    "a table of one chain": (
+        lambda: sgld_jax.summary(np.zeros(500)),
+        ValueError,
+        r"got x \(500,\). A single chain is x\[None\]",
+    ),
+    "a table of a Chain": (
+        lambda: sgld_jax.summary(run(2).final),
+        ValueError,
+        r"Expected arrays \[C, S, ...\]",
+    ),
+    "a table of two draws": (
+        lambda: sgld_jax.summary(run(2)),
+        ValueError,
+        "2 draws of each chain: expected at least 4",
+    ),
+    "weights of bare arrays": (
+        lambda: sgld_jax.ess(np.arange(200.0).reshape(4, 50), weighted=True),
+        ValueError,
+        "the weights of these draws are unknown",
+    ),
+    "logits of one network": (
+        lambda: sgld_jax.predictive_probs(np.zeros((9, 3), np.float32)),
+        ValueError,
+        r"logits\[None, None\] for one network",
+    ),
+    "logits of integers": (
+        lambda: sgld_jax.predictive_probs(CHAINS_OF_2.astype(int)),
+        TypeError,
+        "logits are of dtype int.*real floating",
+    ),
+    "logits for a score": (
+        lambda: sgld_jax.nll(np.array([[3.0, -2.0]]), [0]),
+        ValueError,
+        r"expected probabilities. Logits .* predictive_probs\(logits\)",
+    ),
+    "NaN for a score": (
+        lambda: sgld_jax.brier(np.full((1, 2), np.nan), [0]),
+        ValueError,
+        "expected probabilities",
+    ),
+    "labels from 1": (
+        lambda: sgld_jax.nll(np.eye(3), [1, 2, 3]),
+        ValueError,
+        "labels run from 1 to 3: expected classes from 0 to 2",
+    ),
+    "one-hot labels": (
+        lambda: sgld_jax.nll(np.eye(3), np.eye(3, dtype=int)),
+        ValueError,
+        r"expected \[n, K\] and \[n\]",
+    ),
+    "labels as numbers with a point": (
+        lambda: sgld_jax.nll(np.eye(3), [0.0, 1.0, 2.0]),
+        TypeError,
+        "labels have dtype float64",
+    ),
+    "labels before probabilities": (
+        lambda: sgld_jax.nll([0, 1, 2], np.eye(3)),
+        ValueError,
+        r"probs has shape \(3,\)",
+    ),
+    "arrays to ArviZ": (
+        lambda: sgld_jax.to_arviz(np.zeros((4, 50))),
+        TypeError,
+        "takes what sample returned",
+    ),
+    "predictions without a name in a picture": (
+        lambda: sgld_jax.plots.reliability(np.eye(3), [0, 1, 2]),
+        TypeError,
+        "methods is a ndarray: expected a dict",
     ),
     # --- where no driver can run
     "sample inside jit": (

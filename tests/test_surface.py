@@ -22,6 +22,7 @@ stacked start step summary to_arviz with_replacement
 # From the ground up. A file may import from its own floor and from those below it.
 FLOORS = [
     {
+        "arguments",
         "leaves",
         "noise",
         "fingerprint",

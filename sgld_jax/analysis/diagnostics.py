@@ -15,7 +15,7 @@ import jax
 import numpy as np
 
 from sgld_jax.analysis.arviz import import_arviz
-from sgld_jax.analysis.draws import Usable, labels, tree_of, usable
+from sgld_jax.analysis.draws import Usable, is_samples, labels, tree_of, usable
 from sgld_jax.analysis.statistics import Statistic, alike
 from sgld_jax.analysis.statistics import weighted as weighted_by
 from sgld_jax.warn import warn
@@ -88,6 +88,8 @@ def summary(
     rows = [label for name, x in arrays.items() for label in labels(name, x.shape[2:])]
     table = pandas.DataFrame(columns, index=pandas.Index(rows))
     _warn_not_converged(table)
+    if is_samples(draws):
+        _warn_still_falling(np.asarray(draws.potential)[~np.asarray(draws.failed)])
     return table
 
 
@@ -210,4 +212,25 @@ def _warn_not_converged(table: Any) -> None:
             f"{few.min():.3g} for {few.idxmin()}: errors and R-hat are themselves "
             f"uncertain. Raise num_samples or num_chains, or thinning, which keeps "
             f"draws that are further apart."
+        )
+
+
+def _warn_still_falling(potential: np.ndarray) -> None:
+    """Warns where U `[C, S]` still falls: a chain has not arrived, or never can.
+
+    In equilibrium the means of three thirds of a chain come in any of six orders. Many
+    more chains than a sixth with the falling one, by four standard deviations, are not
+    there yet: four chains of four, eight of sixteen.
+    """
+    thirds = np.array_split(potential, 3, axis=1)
+    first, second, third = (x.mean(axis=1, dtype=np.float64) for x in thirds)
+    falling = (first > second) & (second > third)
+    num, chains = falling.sum(), len(falling)
+    if num - chains / 6 > 4 * np.sqrt(chains * 5 / 36):
+        warn(
+            f"The potential was still falling in {num} of {chains} chains, from "
+            f"{first[falling].mean():.4g} to {third[falling].mean():.4g} on average. "
+            f"Either burn_in is too short, or the chains walk away without end: a "
+            f"density must fall off in every direction, so what has to stay above 0 is "
+            f"sampled as its logarithm."
         )

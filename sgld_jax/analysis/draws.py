@@ -237,7 +237,7 @@ def _left_out(bad: dict[int, str], num_chains: int) -> str:
         raise ValueError(
             f"None of the {num_chains} chains is finite: {reasons}. Usual causes: a "
             f"step size too large, log(0) or 0/0 in the potential or in collect, data "
-            f"with NaN."
+            f"with NaN, a density that is 0 somewhere."
         )
     return f"Left out {len(bad)} of {num_chains} chains: {reasons}."
 

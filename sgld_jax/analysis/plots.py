@@ -68,6 +68,11 @@ def reliability(
       >>> ax = plots.reliability(
       ...     {"guess": probs}, probs.argmax(1), ax=Figure().add_subplot())
     """
+    if not isinstance(methods, Mapping):
+        raise TypeError(
+            f"methods is a {type(methods).__name__}: expected a dict of predictions, "
+            f"such as {{'SGLD': probs}}."
+        )
     ax = styled(ax, "When it says 80 %, is it right 80 % of the time?", note)
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
     ax.text(0.03, 0.95, "too timid", color=GREY, fontsize=9, style="italic")

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgld_jax.analysis.draws import healthy_array, is_samples
+from sgld_jax.leaves import is_numeric
 
 
 class EntropySplit(NamedTuple):
@@ -126,6 +127,13 @@ def _log_mean(log_p: jax.Array, log_w: jax.Array) -> jax.Array:
 def _checked_logits(given: Any, weighted: bool) -> tuple[jax.Array, jax.Array]:
     """Logits `[C, S, n, K]`, and the logarithm of weights `[C, S]` that sum to 1."""
     array, weights = healthy_array(given, "logits [C, S, n, K]", weighted)
+    dtype = jnp.result_type(array) if is_numeric(array) else None
+    if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
+        given = type(array).__name__ if dtype is None else f"of dtype {dtype}"
+        raise TypeError(
+            f"logits are {given}: expected an array of real floating numbers, "
+            f"[C, S, n, K], or Samples."
+        )
     logits = jnp.asarray(array)
     if logits.ndim != 4 or 0 in logits.shape:
         raise ValueError(

@@ -178,6 +178,13 @@ def _checked(probs: Any, labels: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
             f"probs has shape {probs.shape} and labels {labels.shape}: expected [n, K] "
             f"and [n]. predictive_probs(logits) gives [n, K] for logits [C, S, n, K]."
         )
+    # A softmax in half precision misses 1 by less than this; logits miss it by more.
+    if not (probs >= 0).all() or np.abs(probs.sum(axis=1) - 1).max() > 0.02:
+        raise ValueError(
+            "probs has rows that are not all at least 0 and of sum 1: expected "
+            "probabilities. Logits [C, S, n, K] become probabilities by "
+            "predictive_probs(logits)."
+        )
     if not np.issubdtype(labels.dtype, np.integer):
         raise TypeError(
             f"labels have dtype {labels.dtype}: expected integers, one class per "

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from sgld_jax.engine.checks import check_count, check_potential, check_sampler
+from sgld_jax.arguments import check_count, check_takes
+from sgld_jax.engine.checks import check_chain, check_potential, check_sampler
 from sgld_jax.engine.devices import layout_of, on_auto_axes
 from sgld_jax.keys import (
     as_key,
@@ -183,6 +184,7 @@ def step(
       >>> chain.count
       Array([3, 3, 3, 3], dtype=int32)
     """
+    check_chain(chain)
     check_potential(potential)
     check_batches(batches, data)
     if batch is None:
@@ -231,6 +233,7 @@ def _starting_points(init: Any, keys: jax.Array, num_chains: int) -> PyTree:
                     f"leading axis of num_chains={num_chains}."
                 )
     elif callable(init):
+        check_takes(init, "key", "init")
         params = jax.vmap(_checked_init(init))(keys)
     else:
         raise TypeError(

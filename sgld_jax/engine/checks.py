@@ -1,6 +1,5 @@
 """What a run is given, checked before any work: each error says what to type."""
 
-import inspect
 from typing import Any
 
 import jax
@@ -9,6 +8,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
+from sgld_jax.arguments import check_takes, shown
 from sgld_jax.engine.devices import Layout, layout_of
 from sgld_jax.engine.program import Program
 from sgld_jax.keys import is_key
@@ -26,37 +26,26 @@ def check_sampler(sampler: Any) -> None:
     """Raises `TypeError` for what is not a gradient transformation."""
     if not isinstance(sampler, optax.GradientTransformation):
         raise TypeError(
-            f"sampler={sampler!r}: expected an optax.GradientTransformation, such as "
-            f"sgld_jax.sgld(1e-3)."
+            f"sampler={shown(sampler)}: expected an optax.GradientTransformation, such "
+            f"as sgld_jax.sgld(1e-3)."
         )
 
 
 def check_potential(potential: Any) -> None:
     """Raises `TypeError` unless `potential` can be called with `(params, batch)`."""
-    if not callable(potential):
-        raise TypeError(
-            f"potential={potential!r}: expected a function (params, batch) -> scalar."
-        )
-    try:
-        signature = inspect.signature(potential)
-    except (TypeError, ValueError):  # built in: its call will tell
-        return
-    try:
-        signature.bind(None, None)
-    except TypeError:
-        raise TypeError(
-            f"potential{signature} cannot be called with (params, batch). For a log "
-            f"density without data: sgld_jax.from_log_density(log_density); with data: "
-            f"sgld_jax.minibatch_potential(...)."
-        ) from None
+    check_takes(
+        potential,
+        "params, batch",
+        "potential",
+        "For a log density without data: sgld_jax.from_log_density(log_density); with "
+        "data: sgld_jax.minibatch_potential(...).",
+    )
 
 
 def check_chain(chain: Any) -> None:
     """Raises `TypeError` for what is not a `Chain` that can be run here."""
     if hasattr(chain, "final"):
-        raise TypeError(
-            "resume takes a Chain, and was given Samples: pass samples.final."
-        )
+        raise TypeError("Expected a Chain, and was given Samples: pass samples.final.")
     if not (hasattr(chain, "params") and hasattr(chain, "failure")):
         raise TypeError(
             f"chain is a {type(chain).__name__}: expected what sgld_jax.start "
@@ -81,22 +70,15 @@ def check_not_traced(chain: Any) -> None:
         )
 
 
-def check_count(name: str, value: Any, least: int) -> None:
-    """Raises unless `value` is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-        raise TypeError(f"{name}={value!r}: expected a whole number.")
-    if value < least:
-        raise ValueError(f"{name}={value}: expected at least {least}.")
-
-
 def check_belongs(chain: Any, sampler: Any, batches: Batches, data: PyTree) -> None:
     """Raises `ValueError` for a chain of another sampler, batch scheme or data."""
     expected = jax.eval_shape(jax.vmap(sampler.init), chain.params)
     have, want = slot_structure(chain.state), slot_structure(expected)
     if have != want:
         raise ValueError(
-            f"The state of these chains is not one of this sampler: it is {have}, "
-            f"expected {want}. Pass the sampler they were started with."
+            f"The state of these chains is not one of this sampler: it is "
+            f"{shown(have)}, expected {shown(want)}. Pass the sampler they were "
+            f"started with."
         )
     _check_source(np.asarray(chain.batches.source)[0], batches.source(data))
     layout = layout_of(chain.params)

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from sgld_jax.arguments import shown
 from sgld_jax.engine.chain import Chain, Failure, pick
 from sgld_jax.engine.program import traced
 from sgld_jax.leaves import is_numeric
@@ -189,6 +190,11 @@ def _record(collect: Callable, chain: Chain, value: jax.Array) -> Draw:
 def _checked(collect: Callable) -> Callable:
     def checked(params: PyTree) -> PyTree:
         kept = collect(params)
+        if not jax.tree.leaves(kept):
+            raise TypeError(
+                f"collect returned {shown(kept)}, without an array: expected what is "
+                f"to be kept of a position. Is a return missing?"
+            )
         for leaf in jax.tree.leaves(kept):
             if not is_numeric(leaf):
                 raise TypeError(

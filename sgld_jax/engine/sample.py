@@ -6,12 +6,12 @@ from typing import Any
 import jax
 import optax
 
+from sgld_jax.arguments import check_count, check_takes
 from sgld_jax.engine.chain import Chain, Stacked, start, step
 from sgld_jax.engine.checks import (
     changed_hyperparameters,
     check_belongs,
     check_chain,
-    check_count,
     check_distinct_keys,
     check_not_traced,
     check_potential,
@@ -172,7 +172,9 @@ def _run(
     progress: bool,
 ) -> Samples:
     check_num_data(potential, data)
-    potential, collect = without_jit(potential), without_jit(collect or _everything)
+    collect = _everything if collect is None else collect
+    check_takes(collect, "params", "collect")
+    potential, collect = without_jit(potential), without_jit(collect)
 
     def one_update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
         return step(chain, sampler, potential, data=data, batches=batches)

@@ -45,7 +45,8 @@ class ChainFailure(NamedTuple):
         return (
             f"chain {self.chain} went non-finite in update {self.step} at {self.leaf} "
             f"and stays at its last finite position; usual causes: a step size too "
-            f"large, log(0) or 0/0 in the potential, NaN in the data"
+            f"large, log(0) or 0/0 in the potential, NaN in the data, a density that "
+            f"is 0 somewhere (a scale above 0 is sampled as its logarithm)"
         )
 
 
@@ -153,6 +154,11 @@ class Samples:
     def __getitem__(self, index: Any) -> "Samples":
         chains: Any
         draws: Any
+        if isinstance(index, str):
+            raise IndexError(
+                f"samples[{index!r}]: expected chains and draws, as in "
+                f"samples[0, 100:]. Parameters are in samples.params."
+            )
         if isinstance(index, tuple) and len(index) != 2:
             raise IndexError(
                 f"samples[{', '.join(map(str, index))}] has {len(index)} indices: "
@@ -215,7 +221,12 @@ class Samples:
 
 
 def _check_goes_on(first: Samples, later: Samples) -> None:
-    """Raises `ValueError` unless `later` was resumed from the end of `first`."""
+    """Raises unless `later` is `Samples` that were resumed from the end of `first`."""
+    if not isinstance(later, Samples):
+        raise TypeError(
+            f"concatenate was given {type(later).__name__}: expected the Samples that "
+            f"resume(samples.final, ...) returned, one at a time."
+        )
 
     def keys(samples: Samples) -> list[np.ndarray]:
         leaves = jax.tree.leaves(samples.final.state)

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sgld_jax.arguments import check_count, shown
 from sgld_jax.fingerprint import fingerprint
 from sgld_jax.potentials.data import num_rows
 
@@ -168,7 +169,7 @@ def check_batches(batches: Batches, data: PyTree) -> None:
     """Raises `ValueError` unless the scheme suits the data."""
     if not isinstance(batches, Batches):
         raise TypeError(
-            f"batches={batches!r}: expected full_batch(), with_replacement(n) or "
+            f"batches={shown(batches)}: expected full_batch(), with_replacement(n) or "
             f"shuffled(n)."
         )
     if data is None:
@@ -187,10 +188,7 @@ def check_batches(batches: Batches, data: PyTree) -> None:
 
 
 def _checked(batch_size: int) -> int:
-    if isinstance(batch_size, bool) or not isinstance(batch_size, (int, np.integer)):
-        raise TypeError(f"batch_size={batch_size!r}: expected a whole number.")
-    if batch_size < 1:
-        raise ValueError(f"batch_size={batch_size}: expected at least 1 row.")
+    check_count("batch_size", batch_size, 1)
     return int(batch_size)
 
 

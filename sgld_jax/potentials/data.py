@@ -41,6 +41,12 @@ def num_rows(data: PyTree) -> int:
 
 def _check_kinds(data: PyTree) -> None:
     """Raises for what JAX would misread, or cut, in silence."""
+    if hasattr(data, "__next__"):
+        raise TypeError(
+            f"data is a {type(data).__name__}, which can be read once: expected arrays "
+            f"with all N rows. For batches from a loader of your own use "
+            f"step(..., batch=batch)."
+        )
     lists = jax.tree.leaves(data, is_leaf=lambda x: isinstance(x, list))
     if any(isinstance(x, list) for x in lists):
         raise TypeError(

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
+from sgld_jax.arguments import check_count, check_takes
 from sgld_jax.leaves import check_positive, matched, wide_dtype
 from sgld_jax.potentials.data import num_rows
 
@@ -64,6 +64,7 @@ def minibatch_potential(
       `(params, batch) -> −log p(θ) − (N/n) Σ log p(xᵢ|θ)`, a scalar.
 
     Raises:
+      TypeError: for what is not a function of these arguments.
       ValueError: for `num_data` below 1; while tracing, for a likelihood that is
         not one value per example.
 
@@ -78,10 +79,9 @@ def minibatch_potential(
       >>> float(potential(jnp.array(0.0), x))
       10.5
     """
-    if isinstance(num_data, bool) or not isinstance(num_data, (int, np.integer)):
-        raise TypeError(f"num_data={num_data!r}: expected the number of examples, N.")
-    if num_data < 1:
-        raise ValueError(f"num_data={num_data}: expected at least 1 example.")
+    check_takes(log_prior, "params", "log_prior")
+    check_takes(log_likelihood, "params, batch", "log_likelihood")
+    check_count("num_data", num_data, 1)
     return _Minibatch(
         without_jit(log_prior), without_jit(log_likelihood), int(num_data)
     )
@@ -99,10 +99,16 @@ class _Density:
 def from_log_density(log_density: Callable[[PyTree], jax.Array]) -> Potential:
     """The potential −log p of an unnormalised log density.
 
+    Samplers walk everywhere, and see no border: the density must be above 0 at all real
+    numbers and fall off in every direction. What has to stay above 0, such as a scale
+    σ, is sampled as s = log σ, with the density p(exp(s)) exp(s) of the change of
+    variables, as in the second example.
+
     Args:
       log_density: `params -> log p(θ)`, a scalar, up to a constant.
 
     Raises:
+      TypeError: if it is not a function of the parameters alone.
       ValueError: while tracing, if the log density is not a scalar.
 
     Example:
@@ -110,7 +116,15 @@ def from_log_density(log_density: Callable[[PyTree], jax.Array]) -> Potential:
       >>> potential = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
       >>> float(potential(jnp.array([3.0, 4.0])))
       12.5
+      >>> exponential = lambda sigma: -sigma                   # for sigma above 0
+      >>> of_log = sgld_jax.from_log_density(lambda s: exponential(jnp.exp(s)) + s)
     """
+    check_takes(
+        log_density,
+        "params",
+        "log_density",
+        "With data: sgld_jax.minibatch_potential(log_prior, log_likelihood, num_data).",
+    )
     return _Density(without_jit(log_density))
 
 
