@@ -16,63 +16,25 @@ import jax
 import jax.numpy as jnp
 
 import sgld_jax
+from benchmarks.models import Model, logistic, network
 
 ROUNDS = 7
 SECONDS = 2.0
-ROWS, FEATURES, BATCH = 10_000, 50, 32
-LAYERS = (64, 128, 128, 10)  # 26,122 parameters
-
-
-def logistic():
-    """Bayesian logistic regression: data, potential, init."""
-    kx, ky = jax.random.split(jax.random.key(0))
-    x = jax.random.normal(kx, (ROWS, FEATURES))
-    y = jax.random.bernoulli(ky, 0.5, (ROWS,)).astype(jnp.float32)
-
-    def log_likelihood(theta, batch):
-        x, y = batch
-        return y * (x @ theta) - jax.nn.softplus(x @ theta)
-
-    return (x, y), log_likelihood, lambda key: 0.1 * jax.random.normal(key, (FEATURES,))
-
-
-def network():
-    """A network of 26k parameters: data, potential, init."""
-    kx, ky = jax.random.split(jax.random.key(0))
-    x = jax.random.normal(kx, (ROWS, LAYERS[0]))
-    y = jax.random.randint(ky, (ROWS,), 0, LAYERS[-1])
-
-    def log_likelihood(params, batch):
-        x, y = batch
-        for w, b in params[:-1]:
-            x = jax.nn.relu(x @ w + b)
-        w, b = params[-1]
-        log_probs = jax.nn.log_softmax(x @ w + b)
-        return jnp.take_along_axis(log_probs, y[:, None], axis=1)[:, 0]
-
-    def init(key):
-        keys = jax.random.split(key, len(LAYERS) - 1)
-        return [
-            (jax.random.normal(k, (m, n)) / m**0.5, jnp.zeros(n))
-            for k, m, n in zip(keys, LAYERS, LAYERS[1:])
-        ]
-
-    return (x, y), log_likelihood, init
 
 
 class Case:
     """One model and number of chains, run by `sample` and by a bare scan."""
 
-    def __init__(self, make, num_chains: int):
-        self.data, self.log_likelihood, self.init = make()
+    def __init__(self, model: Model, num_chains: int):
+        self.model = model
         self.num_chains = num_chains
         self.updates = 1
         self.chain = sgld_jax.start(
             0,
             self.sampler(),
-            self.init,
+            model.init,
             num_chains=num_chains,
-            data=self.data,
+            data=model.data,
             batches=self.batches(),
         )
 
@@ -81,27 +43,27 @@ class Case:
         return sgld_jax.sgld(1e-6)
 
     def batches(self):
-        return sgld_jax.with_replacement(BATCH)
-
-    def potential(self):
-        prior = sgld_jax.gaussian_prior(1.0)
-        return sgld_jax.minibatch_potential(prior, self.log_likelihood, ROWS)
+        return sgld_jax.with_replacement(self.model.batch_size)
 
     def sample(self, updates: int):
         return sgld_jax.resume(
             self.chain,
             self.sampler(),
-            self.potential(),
+            self.model.potential(),
             num_samples=1,
             thinning=updates,
-            data=self.data,
+            data=self.model.data,
             batches=self.batches(),
         )
 
     @functools.cached_property
     def scan(self):
         """`updates -> seconds` of the bare loop."""
-        sampler, potential, batches = self.sampler(), self.potential(), self.batches()
+        sampler, potential, batches = (
+            self.sampler(),
+            self.model.potential(),
+            self.batches(),
+        )
 
         @functools.partial(jax.jit, static_argnums=2)
         def run(chain, data, updates):
@@ -116,7 +78,7 @@ class Case:
 
         def timed(updates):
             began = time.perf_counter()
-            jax.block_until_ready(run(self.chain, self.data, updates))
+            jax.block_until_ready(run(self.chain, self.model.data, updates))
             return time.perf_counter() - began
 
         return timed
@@ -134,7 +96,7 @@ class Case:
         self.scan(self.updates)
         self.sample(2)
 
-    def row(self, name: str) -> str:
+    def row(self) -> str:
         """A line of the table."""
         self.calibrate()
         bare, ours, beside, traced = [], [], [], []
@@ -150,7 +112,7 @@ class Case:
         ratio = [a / b for a, b in zip(ours, bare)]
         spread = max(bare) / min(bare) - 1
         return (
-            f"| {name} | {self.num_chains} | {statistics.median(micro):.3g} "
+            f"| {self.model.name} | {self.num_chains} | {statistics.median(micro):.3g} "
             f"| {statistics.median(ratio):.3f} | {min(ratio):.3f} to {max(ratio):.3f} "
             f"| {100 * spread:.0f} % | {1e3 * statistics.median(traced):.0f} "
             f"| {1e3 * statistics.median(beside):.1f} |"
@@ -159,7 +121,7 @@ class Case:
 
 def frozen_row() -> str:
     """64 chains, of which one has failed, against 64 healthy ones."""
-    case = Case(logistic, 64)
+    case = Case(logistic(50, 10_000, 32), 64)
     case.calibrate()
     updates = case.updates // 4
     first = jax.tree.map(lambda x: x.at[0].set(0), case.chain.failure)
@@ -189,10 +151,10 @@ def main() -> None:
     )
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: |")
     for num_chains in (1, 64, 1024):
-        row = Case(logistic, num_chains).row("logistic, d = 50")
+        row = Case(logistic(50, 10_000, 32), num_chains).row()
         print(row, flush=True)
     for num_chains in (1, 64):
-        row = Case(network, num_chains).row("network, 26k")
+        row = Case(network(), num_chains).row()
         print(row, flush=True)
     print("\n" + frozen_row())
 

@@ -1,15 +1,15 @@
 """Keys: never defaulted, never shared, never reused.
 
 Every random part of a sampler owns one slot in its state, `rng_key`, that holds
-a typed key. Streams branch by `fold_in` alone:
+a typed key. Streams branch by `fold_in`, and end in counters:
 
-    seed ── kernel and parameter tree ── chain ── update count ── noise
-             `init_key`                   `chain_key`  `step_key`
+    seed ── kernel and parameter tree ── chain ┄┄ update count, coordinate ── noise
+             `init_key`                   `chain_key`  `generator.py`
 
-Counts and chain indices are folded in below 2³¹, tags of a level at or above it,
-so no key of one level is ever a key of another. Without that, the key a lone
-chain uses at step t is the base key of chain t in a batch, which neither R-hat
-nor JAX's key-reuse checker sees.
+Chain numbers are folded in below 2³¹, tags of a level at or above it, so no key of one
+level is ever a key of another; and the counters of the generator are none that
+`fold_in` uses. Without that, what a lone chain draws at step t is the base key of chain
+t in a batch, which neither R-hat nor JAX's key-reuse checker sees.
 """
 
 import functools
@@ -208,19 +208,18 @@ def chain_keys(key: jax.Array, num_chains: int) -> jax.Array:
     return jax.vmap(lambda i: jax.random.fold_in(base, i))(numbers)
 
 
-def step_key(rng_key: jax.Array | Unseeded, count: jax.Array, values: PyTree):
-    """The key of update `count`, a function of `rng_key` and `count` alone.
+def key_of_chain(rng_key: jax.Array | Unseeded, values: PyTree) -> jax.Array:
+    """The key that the noise of a chain comes from, `[]`.
 
-    A chain can so be resumed, replayed, or skipped to any step. `values` are what the
-    update computes with; they tell chains apart where a `vmap` maps them over one
-    shared state.
+    `values` are what the update computes with; they tell chains apart where a `vmap`
+    maps them over one shared state.
 
     Raises:
       ValueError: while tracing, if the slot is `Unseeded`.
     """
     if isinstance(rng_key, Unseeded):
         raise ValueError(f"This sampler's state has no key. {_REMEDY}")
-    return jax.random.fold_in(chain_key(rng_key, values), count)
+    return chain_key(rng_key, values)
 
 
 def tag(*parts: Any) -> int:

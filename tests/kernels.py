@@ -89,19 +89,29 @@ KERNELS = {
 # Mutants of what all kernels are made of.
 SHARED_MUTANTS = {
     "one key for all steps": (
-        "key of the step",
-        "key = step_key(state.rng_key, 0 * state.count, (grads, sd))",
+        "noise of the step",
+        "return scale(sd, normal_like(key, 0 * state.count, grads))",
     ),
     "count never moves": ("count", "count = state.count"),
     "uniform noise of the right variance": (
         "numbers",
-        "flat = (jax.random.uniform(key, (total + 4,), dtype) - 0.5) * 12**0.5",
+        "flat = (jax.random.uniform(jax.random.fold_in(key, count), (starts[-1],)) - 0.5)"
+        " * 12**0.5",
     ),
     "one number for all leaves": (
         "numbers",
-        "flat = jax.random.normal(key, (4,), dtype).repeat(total)",
+        "flat = normal(key, count, jnp.zeros(starts[-1], jnp.uint32))",
     ),
-    "leaves overlap": ("leaves", "starts = [0] * len(sizes)"),
+    "leaves overlap": (
+        "leaves",
+        "return [0] * len(leaves) + [sum(x.size for x in leaves)]",
+    ),
+    "both numbers of a pair alike": ("halves", "return cosine"),
+    "neighbouring pairs alike": ("pair", "pair = position >> 2"),
+    "a radius that is not √2 of its half": (
+        "radius",
+        "radius = jnp.sqrt(-2 * jnp.log(u))",
+    ),
     "one key for all chains": (
         "key of the chain",
         "return jnp.broadcast_to(data, (num_chains, *data.shape))",

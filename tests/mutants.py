@@ -13,6 +13,7 @@ import sys
 # What kernels are made of, in the order of their imports.
 GROUND = (
     "arguments",
+    "generator",
     "keys",
     "leaves",
     "noise",

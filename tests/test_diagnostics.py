@@ -290,7 +290,7 @@ def test_a_start_far_outside_is_pointed_out():
 def test_chains_that_have_arrived_are_not_said_to_fall(recwarn):
     summary(log_density_run(lambda x: -0.5 * x**2, burn_in=100, thinning=10))
     summary(log_density_run(lambda s: s - jnp.exp(s), burn_in=100, thinning=10))
-    assert not recwarn.list
+    assert not any("falling" in str(w.message) for w in recwarn)
 
 
 def test_draws_read_as_chains_are_pointed_out():

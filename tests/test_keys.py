@@ -7,8 +7,9 @@ import optax
 import pytest
 
 import sgld_jax
+from sgld_jax import generator as generator_module
 from sgld_jax import keys as keys_module
-from sgld_jax.keys import as_key, chain_keys, step_key
+from sgld_jax.keys import as_key, chain_keys
 from tests.mutants import mutated
 from tests.runs import run_python
 
@@ -155,15 +156,22 @@ def test_noise_of_a_step_is_a_function_of_key_and_count_alone(make):
     jax.tree.map(np.testing.assert_array_equal, updates, noise(sampler, skipped))
 
 
-def levels_meet(chain_keys):
-    """Whether a lone chain's key of some step is the base key of a chain in a batch."""
-    lone = sgld_jax.sgld(0.1, key=0).init(PARAMS).rng_key
-    steps = jnp.stack([step_key(lone, t, {}) for t in range(16)])
-    chains = chain_keys(lone, 16)
-    of_chains = jax.vmap(lambda k: jnp.stack([step_key(k, t, {}) for t in range(4)]))(
-        chains
+def words_drawn(key, counts, module=generator_module):
+    """What the generator hashes out of a key: the words of some counts and places."""
+    place = jnp.arange(8, dtype=jnp.uint32)
+    return np.concatenate(
+        [np.stack(module.words(key, jnp.int32(t), place), axis=1) for t in counts]
     )
-    everything = np.concatenate([bits(k) for k in (lone, steps, chains, of_chains)])
+
+
+def levels_meet(chain_keys, module=generator_module):
+    """Whether a number drawn at one level is a key of another."""
+    lone = sgld_jax.sgld(0.1, key=0).init(PARAMS).rng_key
+    folded = jax.vmap(lambda i: jax.random.fold_in(lone, i))(jnp.arange(16))
+    chains = chain_keys(lone, 16)
+    everything = [bits(lone), bits(folded), bits(chains)]
+    everything += [words_drawn(k, range(4), module) for k in (lone, *chains)]
+    everything = np.concatenate(everything)
     return len(np.unique(everything, axis=0)) < len(everything)
 
 
@@ -176,6 +184,8 @@ def test_levels_do_not_meet():
 def test_levels_that_meet_are_seen():
     mutant = mutated(keys_module, "level", "base = key")
     assert levels_meet(mutant.chain_keys)
+    from_zero = "first = jnp.broadcast_to(count.astype(_WORD), position.shape)"
+    assert levels_meet(chain_keys, mutated(generator_module, "counters", from_zero))
 
 
 def test_an_init_that_maps_no_parameter_is_out_of_sight_and_seed_cures_it(make):

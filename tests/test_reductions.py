@@ -62,11 +62,9 @@ def test_a_literal_zero_draws_no_noise_and_needs_no_key(name, zero):
     sampler = KERNELS[name].make(0.1, zero)
     state = sampler.init(PARAMS)
     jaxpr = str(jax.make_jaxpr(sampler.update)(PARAMS, state, PARAMS))
-    assert "random_bits" not in jaxpr and "threefry" not in jaxpr
+    assert "log" not in jaxpr and "shift" not in jaxpr  # what numbers are made by
     noisy = KERNELS[name].make(0.1, 1.0, key=0)
-    assert "random_bits" in str(
-        jax.make_jaxpr(noisy.update)(PARAMS, noisy.init(PARAMS))
-    )
+    assert "shift" in str(jax.make_jaxpr(noisy.update)(PARAMS, noisy.init(PARAMS)))
 
 
 @pytest.mark.parametrize("name", KERNELS)

@@ -23,6 +23,7 @@ stacked start step summary to_arviz with_replacement
 FLOORS = [
     {
         "arguments",
+        "generator",
         "leaves",
         "noise",
         "fingerprint",
@@ -81,11 +82,11 @@ def test_the_signatures_of_the_engine():
     assert signatures() == {
         "sgld": ["step_size", "temperature", "preconditioner", "key"],
         "sample": "key sampler potential init num_samples num_chains data batches burn_in "
-        "thinning collect progress".split(),
+        "thinning collect groups progress".split(),
         "start": "key sampler init num_chains data batches".split(),
         "step": "chain sampler potential data batches batch".split(),
         "resume": "chain sampler potential num_samples data batches burn_in thinning collect "
-        "progress".split(),
+        "groups progress".split(),
         "seed": ["state", "key"],
         "stacked": ["params"],
     }

@@ -14,6 +14,7 @@ import numpy as np
 
 from sgld_jax.arguments import check_count, shown
 from sgld_jax.fingerprint import fingerprint
+from sgld_jax.generator import below, words
 from sgld_jax.potentials.data import num_rows
 
 PyTree = Any
@@ -91,8 +92,8 @@ class _WithReplacement(_Sized):
     kind = 1
 
     def next(self, state: BatchState, num_data: int):
-        key = jax.random.fold_in(state.rng_key, state.count)
-        indices = jax.random.randint(key, (self.batch_size,), 0, num_data)
+        places = jax.lax.iota(jnp.uint32, self.batch_size)
+        indices = below(state.rng_key, state.count, places, num_data)
         return indices, state._replace(count=state.count + 1)
 
 
@@ -101,14 +102,14 @@ class _Shuffled(_Sized):
 
     def next(self, state: BatchState, num_data: int):
         position = state.offset + jnp.arange(self.batch_size, dtype=jnp.int32)
-        this = jax.random.key_data(jax.random.fold_in(state.rng_key, state.count))
-        following = jax.random.key_data(
-            jax.random.fold_in(state.rng_key, state.count + 1)
-        )
-        over = position >= num_data  # a batch may end one epoch and begin the next
-        words = jnp.where(over, following[:, None], this[:, None])
+        # Of this epoch and the next: a batch may end one and begin the other.
+        epochs = state.count + jnp.arange(2, dtype=jnp.int32)
+        keys = jnp.stack(words(state.rng_key, epochs, jnp.zeros(2, jnp.uint32)))
+        over = position >= num_data
         position = jnp.where(over, position - num_data, position)
-        indices = _permuted(position, words, num_data)
+        indices = _permuted(
+            position, jnp.where(over, keys[:, 1:], keys[:, :1]), num_data
+        )
         end = state.offset + self.batch_size
         done = (end >= num_data).astype(jnp.int32)
         return indices, state._replace(
@@ -192,7 +193,7 @@ def _checked(batch_size: int) -> int:
     return int(batch_size)
 
 
-def _permuted(position: jax.Array, words: jax.Array, num_data: int) -> jax.Array:
+def _permuted(position: jax.Array, keys: jax.Array, num_data: int) -> jax.Array:
     """Entries `position` [n] of permutations of 0 ... N−1, keyed by words [2, n].
 
     In each round x and K − x (mod N) change places or not, by a bit that both share;
@@ -202,8 +203,8 @@ def _permuted(position: jax.Array, words: jax.Array, num_data: int) -> jax.Array
     size = np.uint32(num_data)
 
     def swap_or_not(r: jax.Array, x: jax.Array) -> jax.Array:
-        key = _mix(words[0] + r.astype(jnp.uint32) * np.uint32(0x9E3779B9))
-        pivot = _mix(key ^ words[1]) % size
+        key = _mix(keys[0] + r.astype(jnp.uint32) * np.uint32(0x9E3779B9))
+        pivot = _mix(key ^ keys[1]) % size
         partner = jnp.where(pivot >= x, pivot - x, pivot + size - x)
         swap = _mix(jnp.maximum(x, partner) ^ key) >> 31  # one bit for both
         return jnp.where(swap == 1, partner, x)

@@ -1,0 +1,112 @@
+# python -m benchmarks [case ...] [--short]
+"""Measures, keeps what was measured in `results/`, and writes it into `README.md`."""
+
+import argparse
+import json
+import pathlib
+from collections.abc import Callable
+
+from benchmarks import noise, quality, sampling
+from benchmarks.timing import circumstances
+
+HERE = pathlib.Path(__file__).parent
+RESULTS = HERE / "results"
+
+
+def _sampling(case: Callable) -> Callable:
+    def rows(short: bool) -> list[dict]:
+        model, chains = case()
+        effort = (1, 0.05) if short else (5, 2.0)
+        return sampling.rows(model, chains[:1] if short else chains, *effort)
+
+    rows.__doc__ = case.__doc__
+    return rows
+
+
+def _noise(short: bool) -> list[dict]:
+    """Ns a number inside a scan."""
+    return noise.speeds(1, 0.05, (50, 26_122)) if short else noise.speeds(7, 1.0)
+
+
+def _leaves(short: bool) -> list[dict]:
+    """Seconds to compile a scanned update of many leaves of 540 numbers."""
+    return noise.compile_times((1, 8) if short else noise.LEAVES)
+
+
+def _quality(short: bool) -> list[dict]:
+    """Exact laws of 2³⁰ numbers of one key, with their p-values."""
+    return [row._asdict() for row in quality.battery(21 if short else 30)]
+
+
+CASES: dict[str, Callable[[bool], list[dict]]] = {
+    "noise": _noise,
+    "leaves": _leaves,
+    "logistic-50": _sampling(sampling.logistic_50),
+    "logistic-500": _sampling(sampling.logistic_500),
+    "network": _sampling(sampling.network_26k),
+    "lenet": _sampling(sampling.lenet_images),
+    "quality": _quality,
+}
+
+
+def main() -> None:
+    """Runs the cases that were named, or all."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("cases", nargs="*", choices=[[], *CASES], metavar="case")
+    parser.add_argument("--short", action="store_true", help="seconds; keeps nothing")
+    chosen = parser.parse_args()
+    for name in chosen.cases or CASES:
+        rows = CASES[name](chosen.short)
+        print(f"\n{name}: {CASES[name].__doc__}\n\n{_table(rows)}", flush=True)
+        if not chosen.short:
+            _keep(name, rows)
+    if not chosen.short:
+        (HERE / "README.md").write_text(_readme())
+
+
+def _keep(name: str, rows: list[dict]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    facts = circumstances()
+    kind = "gpu" if "NVIDIA" in facts["device"] else "cpu"
+    result = {"case": name, **facts, "rows": rows}
+    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+    (RESULTS / f"{name}-{kind}.json").write_text(text)
+
+
+def _readme() -> str:
+    parts = [(HERE / "preface.md").read_text().rstrip()]
+    order = {f"{name}-{kind}": 0 for name in CASES for kind in ("cpu", "gpu")}
+    for stem in order:
+        path = RESULTS / f"{stem}.json"
+        if path.exists():
+            parts.append(_section(json.loads(path.read_text())))
+    return "\n\n".join(parts) + "\n"
+
+
+def _section(result: dict) -> str:
+    versions = ", ".join(
+        f"{name} {result[name]}" for name in ("jax", "optax", "blackjax", "python")
+    )
+    machine = result["device"] if "NVIDIA" in result["device"] else result["processor"]
+    return (
+        f"## {result['case']}\n\n{CASES[result['case']].__doc__} `python -m benchmarks "
+        f"{result['case']}`; {machine}; {versions}.\n\n{_table(result['rows'])}"
+    )
+
+
+def _table(rows: list[dict]) -> str:
+    names = list(rows[0])
+    numeric = [not isinstance(rows[0][name], str) for name in names]
+    lines = [names, ["---:" if is_number else "---" for is_number in numeric]]
+    lines += [[_cell(row[name]) for name in names] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}" if abs(value) < 1e4 else f"{value:,.0f}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Whole updates: ours through `sample`, against the floor and against rivals."""
+
+import jax
+
+import sgld_jax
+from benchmarks import entrants
+from benchmarks.models import Model, lenet, logistic, network
+from benchmarks.timing import interleaved
+
+LARGE = 100_000  # rows of the regressions
+
+
+def logistic_50() -> tuple[Model, tuple[int, ...]]:
+    """50 features, batches of 32."""
+    return logistic(50, LARGE, 32), (1, 64, 4096 if _is_gpu() else 1024)
+
+
+def logistic_500() -> tuple[Model, tuple[int, ...]]:
+    """500 features, batches of 256."""
+    return logistic(500, LARGE, 256), (1, 64)
+
+
+def network_26k() -> tuple[Model, tuple[int, ...]]:
+    """A network of 26,122 parameters, batches of 32."""
+    return network(), (1, 64, 4096) if _is_gpu() else (1, 64)
+
+
+def lenet_images() -> tuple[Model, tuple[int, ...]]:
+    """LeNet on images of 28 × 28, batches of 32."""
+    return lenet(), (64, 1024) if _is_gpu() else (1, 8)
+
+
+def rows(
+    model: Model, chains: tuple[int, ...], rounds: int, seconds: float
+) -> list[dict]:
+    """A row for each number of chains and entrant."""
+    table = []
+    for num_chains in chains:
+        scheme = sgld_jax.with_replacement(model.batch_size)
+        loops = {
+            "sgld_jax.sample": entrants.ours(model, num_chains, scheme),
+            "SGD, no noise": entrants.floor(model, num_chains, scheme),
+            "optax.add_noise": entrants.add_noise(model, num_chains, scheme),
+            "blackjax.sgld": entrants.blackjax(model, num_chains, None),
+        }
+        timings = interleaved(loops, num_chains, rounds, seconds)
+        reference = timings["sgld_jax.sample"].micro
+        for name, t in timings.items():
+            table.append(
+                {
+                    "model": model.name,
+                    "chains": num_chains,
+                    "loop": name,
+                    "rows drawn": "randint" if name == "blackjax.sgld" else "ours",
+                    "µs per chain and update": t.micro,
+                    "fastest": t.low,
+                    "slowest": t.high,
+                    "its time over ours": t.micro / reference,
+                    "first call s": t.first_call,
+                }
+            )
+    return table
+
+
+def _is_gpu() -> bool:
+    return jax.devices()[0].platform == "gpu"

@@ -1,0 +1,93 @@
+"""How time is taken: loops in turns, runs of seconds, medians and spreads."""
+
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+
+
+class Timing(NamedTuple):
+    """What a loop costs.
+
+    Attributes:
+      micro: µs per update of one chain, the median of the rounds.
+      low: of the fastest round.
+      high: of the slowest round.
+      first_call: seconds of the first call, of one update, with all compilation.
+    """
+
+    micro: float
+    low: float
+    high: float
+    first_call: float
+
+
+# `updates -> seconds`: makes so many updates of all chains, and says how long it took.
+Loop = Callable[[int], float]
+
+
+def interleaved(
+    loops: dict[str, Loop], num_chains: int, rounds: int, seconds: float
+) -> dict[str, Timing]:
+    """Times loops in turns, so that what the machine does meanwhile meets all alike."""
+    first = {name: _timed(loop, 1) for name, loop in loops.items()}
+    updates = {name: _calibrated(loop, seconds) for name, loop in loops.items()}
+    taken: dict[str, list[float]] = {name: [] for name in loops}
+    for _ in range(rounds):
+        for name, loop in loops.items():
+            per_update = loop(updates[name]) / updates[name]
+            taken[name].append(1e6 * per_update / num_chains)
+    return {
+        name: Timing(statistics.median(t), min(t), max(t), first[name])
+        for name, t in taken.items()
+    }
+
+
+def _timed(loop: Loop, updates: int) -> float:
+    began = time.perf_counter()
+    loop(updates)
+    return time.perf_counter() - began
+
+
+def _calibrated(loop: Loop, seconds: float) -> int:
+    """How many updates take so many seconds; the last call compiles nothing new."""
+    updates, taken = 4, 0.0
+    while taken < seconds / 4:
+        updates = int(updates * min(16, max(2, seconds / 2 / max(taken, 1e-6))))
+        loop(updates)  # some loops compile for each length
+        taken = loop(updates)
+    updates = max(1, int(updates * seconds / taken))
+    loop(updates)
+    return updates
+
+
+def circumstances() -> dict[str, Any]:
+    """The versions and the machine, to stand beside every figure."""
+    import blackjax
+    import optax
+
+    return {
+        "jax": jax.__version__,
+        "optax": optax.__version__,
+        "blackjax": blackjax.__version__,
+        "python": platform.python_version(),
+        "device": jax.devices()[0].device_kind,
+        "processor": _processor(),
+    }
+
+
+def _processor() -> str:
+    """The name of the processor and whether it has AVX-512, on Linux."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return platform.processor()
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    facts = {name.strip(): value.strip() for name, value in facts.items()}
+    wide = "AVX-512" if "avx512f" in facts.get("flags", "") else "no AVX-512"
+    cores = sum(line.startswith("processor") for line in lines)
+    return f"{facts.get('model name', platform.machine())}, {wide}, {cores} cores"
