@@ -57,6 +57,8 @@ class Chain(NamedTuple):
       batches: streams of batches, leaves `[C]`.
       count: updates made, int32 `[C]`.
       failure: which chains went non-finite, and where.
+      group: how many chains `sample` was told to update at once, 0 to let it choose,
+        int32 `[C]`.
     """
 
     params: PyTree
@@ -64,6 +66,7 @@ class Chain(NamedTuple):
     batches: BatchState
     count: jax.Array
     failure: Failure
+    group: jax.Array
 
 
 class Stacked(NamedTuple):
@@ -139,8 +142,8 @@ def start(
     # Two arrays, since one buffer in two places could not be donated.
     healthy = Failure(*(jnp.full([num_chains], -1, jnp.int32) for _ in range(2)))
     stream = jax.vmap(batches.init, (0, None))(batch_keys, batches.source(data))
-    count = jnp.zeros([num_chains], jnp.int32)
-    chain = Chain(params, state, stream, count, healthy)
+    count, group = (jnp.zeros([num_chains], jnp.int32) for _ in range(2))
+    chain = Chain(params, state, stream, count, healthy, group)
     return layout.leave(layout.enter_chains(chain))
 
 
@@ -205,7 +208,10 @@ def step(
         update = optax.with_extra_args_support(sampler).update
         updates, state = update(grads, chain.state, chain.params, value=value)
         params = optax.apply_updates(chain.params, updates)
-        return Chain(params, state, stream, chain.count + 1, chain.failure), value
+        count = chain.count + 1
+        return chain._replace(
+            params=params, state=state, batches=stream, count=count
+        ), value
 
     return on_auto_axes(jax.vmap(one, (0, None)), chain, data)
 

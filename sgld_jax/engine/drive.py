@@ -74,6 +74,7 @@ def drive(
     chain: Chain,
     data: PyTree,
     plan: Plan,
+    size: int,
     progress: bool,
 ) -> Samples:
     """Makes the draws of a plan; see `sample`.
@@ -84,13 +85,14 @@ def drive(
       chain: where to begin.
       data: arrays `[N, ...]`, or None.
       plan: what to draw.
+      size: chains that are updated at once.
       progress: whether to show a bar.
     """
     layout = layout_of(chain.params, data)
     chain = layout.enter_chains(chain)
     data = layout.enter(jax.tree.map(jnp.asarray, data))
     with layout.inside():
-        run = _Run(step, collect, chain, data, plan, layout)
+        run = _Run(step, collect, chain, data, plan, size, layout)
         stopped = _until_done_or_stopped(run, plan, progress)
     return run.samples(stopped)
 
@@ -137,18 +139,20 @@ class _Run:
         chain: Chain,
         data: PyTree,
         plan: Plan,
+        size: int,
         layout: Layout,
     ):
         self._data, self._plan, self._layout = data, plan, layout
+        self._size = size
         self._begin = np.array(chain.count)
         began = time.perf_counter()
-        self._model = model_of(step, collect, chain, data)
+        self._model, self._draw = model_of(step, collect, chain, data, size)
         self._compile_seconds = time.perf_counter() - began
         self._free = [self._new_block()]  # the second is made when it is needed
         self._fast = self._chunk_program(chain, watched=False)
         self._watched: Program | None = None  # these two when a chain fails
         self._pick: Program | None = None
-        self._draws = Draws(self._model.draw, plan.num_samples)
+        self._draws = Draws(self._draw, plan.num_samples)
         self._largest, self._seconds_per_update = 0, 0.0
         # So that the time from here on, less all compilation, is that of the run.
         self._began = time.perf_counter() - self._compile_seconds
@@ -205,7 +209,13 @@ class _Run:
         draws = jax.tree.map(lambda x: x[:, :drawn], self._draws.arrays)
         failures = failures_of(chain)
         report = RunReport(
-            done, seconds, self._compile_seconds, failures, stopped, self._begin
+            done,
+            seconds,
+            self._compile_seconds,
+            failures,
+            stopped,
+            self._begin,
+            self._size,
         )
         weights = one_weight(draws.weights)
         return Samples(
@@ -242,11 +252,11 @@ class _Run:
         return self._pick(chosen, new, old)
 
     def _new_block(self) -> Draw:
-        return self._layout.enter_block(empty_block(self._model.draw, _BLOCK_BYTES))
+        return self._layout.enter_block(empty_block(self._draw, _BLOCK_BYTES))
 
     def _chunk_program(self, chain: Chain, watched: bool) -> Program:
         block = self._free[0] if self._free else self._new_block()
-        function = functools.partial(chunk, self._model, watched)
+        function = functools.partial(chunk, self._model, self._size, watched)
         updates = np.zeros(len(block.count), np.int32)
         return self._compiled(
             function,

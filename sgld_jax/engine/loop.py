@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from sgld_jax.arguments import shown
 from sgld_jax.engine.chain import Chain, Failure, pick
+from sgld_jax.engine.groups import in_groups
 from sgld_jax.engine.program import traced
 from sgld_jax.leaves import is_numeric
 from sgld_jax.states import traces
@@ -74,6 +75,7 @@ class _Carry(NamedTuple):
 
 def chunk(
     model: Model,
+    size: int,
     watched: bool,
     chain: Chain,
     data: PyTree,
@@ -84,7 +86,8 @@ def chunk(
     """`updates[k]` updates and then a record, for k below `num_stops`.
 
     Args:
-      model: what is computed.
+      model: what is computed, for `size` chains.
+      size: chains that are updated at once, a divisor of C; see `groups.py`.
       watched: whether to look at every update: a chain that would go non-finite stays
         at its last finite position, and notes the update and the leaf.
       chain: leaves `[C, ...]`.
@@ -97,6 +100,21 @@ def chunk(
       The chains at the end; the block; whether all was finite, bool `[C]`.
     """
     update = functools.partial(_watched if watched else _unwatched, model, data)
+
+    def of_group(chain: Chain, block: Draw) -> tuple[Chain, Draw, jax.Array]:
+        return _chunk_of_group(model, update, chain, block, updates, num_stops)
+
+    return in_groups(of_group, size, chain, block)
+
+
+def _chunk_of_group(
+    model: Model,
+    update: Callable[["_Carry"], "_Carry"],
+    chain: Chain,
+    block: Draw,
+    updates: jax.Array,
+    num_stops: jax.Array,
+) -> tuple[Chain, Draw, jax.Array]:
     no_value = jnp.zeros(model.draw.potential.shape, model.draw.potential.dtype)
 
     def draw(k: jax.Array, carry: tuple) -> tuple[Chain, jax.Array, Draw]:
@@ -115,18 +133,28 @@ def chunk(
     return chain, block, finite & _all_finite(chain.params)
 
 
-def model_of(step: Callable, collect: Callable, chain: Chain, data: PyTree) -> Model:
+def model_of(
+    step: Callable, collect: Callable, chain: Chain, data: PyTree, size: int
+) -> tuple[Model, Draw]:
     """The model of an update and of what is kept, each traced once for the whole run.
+
+    And the shapes of a `Draw` of all chains.
 
     Args:
       step: `(chain, data) -> (chain, U [C])`.
       collect: `params -> tree`, what is kept of one position.
       chain: leaves `[C, ...]`.
       data: leaves `[N, ...]`.
+      size: chains that are updated at once.
     """
-    step, (_, value) = traced(step, chain, data)
-    record, draw = traced(functools.partial(_record, collect), chain, value)
-    return Model(step, record, draw)
+    group = jax.tree.map(lambda x: x[:size], chain)
+    step, (_, value) = traced(step, group, data)
+    record, draw = traced(functools.partial(_record, collect), group, value)
+    num_chains = len(chain.count)
+    whole = jax.tree.map(
+        lambda x: jax.ShapeDtypeStruct((num_chains, *x.shape[1:]), x.dtype), draw
+    )
+    return Model(step, record, draw), whole
 
 
 def empty_block(draw: Draw, max_bytes: int) -> Draw:

@@ -19,6 +19,7 @@ from sgld_jax.engine.checks import (
     check_sampler,
 )
 from sgld_jax.engine.drive import drive
+from sgld_jax.engine.groups import chosen_size, group_size
 from sgld_jax.engine.plan import Plan
 from sgld_jax.engine.samples import Samples
 from sgld_jax.potentials.batches import Batches, check_batches, full_batch
@@ -41,6 +42,7 @@ def sample(
     burn_in: int = 0,
     thinning: int = 1,
     collect: Callable[[PyTree], PyTree] | None = None,
+    groups: int | None = None,
     progress: bool = False,
 ) -> Samples:
     """Draws from many chains at once.
@@ -63,6 +65,9 @@ def sample(
       burn_in: updates before the first draw's own.
       thinning: updates per draw.
       collect: what to keep of a position, `params -> tree`; everything if None.
+      groups: in how many groups of equal size the chains are updated, one group after
+        the other. None chooses so that the batches of a group fit the cache of a CPU;
+        on other devices it is one. Paths agree to rounding whatever the groups.
       progress: whether to show a bar.
 
     Returns:
@@ -87,6 +92,7 @@ def sample(
     check_room(None, plan.total)
     chain = start(key, sampler, init, num_chains=num_chains, data=data, batches=batches)
     check_not_traced(chain)
+    chain = _grouped(chain, groups)
     return _run(chain, sampler, potential, data, batches, collect, plan, progress)
 
 
@@ -101,6 +107,7 @@ def resume(
     burn_in: int = 0,
     thinning: int = 1,
     collect: Callable[[PyTree], PyTree] | None = None,
+    groups: int | None = None,
     progress: bool = False,
 ) -> Samples:
     """Runs chains on, as if they had never stopped.
@@ -120,6 +127,7 @@ def resume(
         above -thinning: so many updates of the first draw have been made already.
       thinning: updates per draw.
       collect: what to keep of a position; everything if None.
+      groups: as `sample`; None goes on as the run before.
       progress: whether to show a bar.
 
     Raises:
@@ -151,7 +159,14 @@ def resume(
             f"From here on the chains run with other settings: {', '.join(changed)}. "
             f"Draws from before and after have different laws.",
         )
+    chain = _grouped(chain, groups)
     return _run(chain, sampler, potential, data, batches, collect, plan, progress)
+
+
+def _grouped(chain: Chain, groups: int | None) -> Chain:
+    """The chain with its user's choice of groups, if there is a new one."""
+    size = chosen_size(groups, len(chain.count))
+    return chain._replace(group=chain.group * 0 + size) if size else chain
 
 
 def _plan(num_samples: int, burn_in: int, thinning: int, resumed: bool) -> Plan:
@@ -179,7 +194,8 @@ def _run(
     def one_update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
         return step(chain, sampler, potential, data=data, batches=batches)
 
-    samples = drive(one_update, collect, chain, data, plan, progress)
+    size = group_size(chain, data, batches)
+    samples = drive(one_update, collect, chain, data, plan, size, progress)
     failures = samples.report.failures
     if failures:
         warn(

@@ -61,6 +61,7 @@ class RunReport(NamedTuple):
       failures: the chains that have gone non-finite so far.
       interrupted: how to go on, if Ctrl-C or an exception stopped the run; else empty.
       begin: updates made of each chain before this run, int `[C]`.
+      group_size: chains that were updated at once.
     """
 
     updates: int
@@ -69,9 +70,14 @@ class RunReport(NamedTuple):
     failures: tuple[ChainFailure, ...]
     interrupted: str
     begin: np.ndarray
+    group_size: int
 
     def __str__(self) -> str:
-        lines = [f"{self.updates} updates in {self.seconds:.3g} s"]
+        groups = f", chains in groups of {self.group_size}"
+        whole = self.group_size >= len(self.begin)
+        lines = [
+            f"{self.updates} updates in {self.seconds:.3g} s{groups * (not whole)}"
+        ]
         lines += map(str, self.failures)
         return "\n".join(lines + [self.interrupted] * bool(self.interrupted))
 
@@ -216,6 +222,7 @@ class Samples:
                 other.failures,
                 other.interrupted,
                 mine.begin,
+                other.group_size,
             ),
         )
 
