@@ -21,6 +21,7 @@ import optax
 import sgld_jax
 from benchmarks.models import Model
 from benchmarks.timing import Loop
+from sgld_jax.engine.update import advance
 
 PyTree = Any
 
@@ -65,7 +66,12 @@ def blackjax(model: Model, num_chains: int, batches: Any) -> Loop:
     from blackjax import sgld
 
     kernel = sgld(_gradient_of_log_density(model))
-    rows = _rows_by_randint if batches is None else _rows_of(batches)
+    data = model.data
+    if batches is None:
+        rows = _rows_by_randint
+    else:
+        laid_out, data = batches.laid_out(data)
+        rows = _rows_of(laid_out)
 
     @functools.partial(jax.jit, static_argnums=2)
     def run(params: PyTree, key: jax.Array, updates: int, data: PyTree) -> PyTree:
@@ -83,7 +89,7 @@ def blackjax(model: Model, num_chains: int, batches: Any) -> Loop:
         return jax.vmap(one_chain)(params, jax.random.split(key, num_chains))
 
     params = jax.vmap(model.init)(jax.random.split(jax.random.key(0), num_chains))
-    return _clocked(lambda n: run(params, jax.random.key(1), n, model.data))
+    return _clocked(lambda n: run(params, jax.random.key(1), n, data))
 
 
 def _gradient_of_log_density(model: Model) -> Callable:
@@ -120,18 +126,19 @@ def _start(model: Model, sampler: Any, num_chains: int, batches: Any):
 def _scan(model: Model, sampler: Any, num_chains: int, batches: Any) -> Loop:
     chain = _start(model, sampler, num_chains, batches)
     potential = model.potential()
+    laid_out, data = batches.laid_out(model.data)
 
     @functools.partial(jax.jit, static_argnums=1)
     def run(chain: PyTree, updates: int, data: PyTree) -> PyTree:
         def one(carry, _):  # U is carried along, since `sample` records it
-            return sgld_jax.step(
-                carry[0], sampler, potential, data=data, batches=batches
+            return advance(
+                carry[0], sampler, potential, data, laid_out, model.num_data
             ), None
 
         start = chain, jnp.zeros(num_chains)
         return jax.lax.scan(one, start, None, length=updates)[0]
 
-    return _clocked(lambda n: run(chain, n, model.data))
+    return _clocked(lambda n: run(chain, n, data))
 
 
 def _clocked(run: Callable[[int], PyTree]) -> Loop:

@@ -5,7 +5,7 @@ import jax
 import sgld_jax
 from benchmarks import entrants
 from benchmarks.models import Model, lenet, logistic, network
-from benchmarks.timing import interleaved
+from benchmarks.timing import Loop, interleaved
 
 LARGE = 100_000  # rows of the regressions
 
@@ -36,13 +36,7 @@ def rows(
     """A row for each number of chains and entrant."""
     table = []
     for num_chains in chains:
-        scheme = sgld_jax.with_replacement(model.batch_size)
-        loops = {
-            "sgld_jax.sample": entrants.ours(model, num_chains, scheme),
-            "SGD, no noise": entrants.floor(model, num_chains, scheme),
-            "optax.add_noise": entrants.add_noise(model, num_chains, scheme),
-            "blackjax.sgld": entrants.blackjax(model, num_chains, None),
-        }
+        loops = _loops(model, num_chains)
         timings = interleaved(loops, num_chains, rounds, seconds)
         reference = timings["sgld_jax.sample"].micro
         for name, t in timings.items():
@@ -51,7 +45,6 @@ def rows(
                     "model": model.name,
                     "chains": num_chains,
                     "loop": name,
-                    "rows drawn": "randint" if name == "blackjax.sgld" else "ours",
                     "µs per chain and update": t.micro,
                     "fastest": t.low,
                     "slowest": t.high,
@@ -60,6 +53,22 @@ def rows(
                 }
             )
     return table
+
+
+def _loops(model: Model, num_chains: int) -> dict[str, Loop]:
+    """All entrants on rows drawn with replacement, some of them also on blocks."""
+    drawn = sgld_jax.with_replacement(model.batch_size)
+    blocks = sgld_jax.blocks(model.batch_size)
+    given = model, num_chains
+    return {
+        "sgld_jax.sample": entrants.ours(*given, drawn),
+        "SGD, no noise": entrants.floor(*given, drawn),
+        "optax.add_noise": entrants.add_noise(*given, drawn),
+        "blackjax.sgld": entrants.blackjax(*given, None),
+        "sgld_jax.sample, blocks": entrants.ours(*given, blocks),
+        "SGD, no noise, blocks": entrants.floor(*given, blocks),
+        "blackjax.sgld, our blocks": entrants.blackjax(*given, blocks),
+    }
 
 
 def _is_gpu() -> bool:

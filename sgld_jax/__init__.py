@@ -9,12 +9,18 @@ from sgld_jax.analysis.arviz import to_arviz
 from sgld_jax.analysis.diagnostics import ess, mcse, rhat, summary
 from sgld_jax.analysis.predictive import entropy_split, predictive_probs
 from sgld_jax.analysis.scores import brier, expected_calibration_error, nll
-from sgld_jax.engine.chain import Chain, stacked, start, step
+from sgld_jax.engine.chain import Chain, stacked, start
 from sgld_jax.engine.sample import resume, sample
 from sgld_jax.engine.samples import Samples
+from sgld_jax.engine.update import step
 from sgld_jax.kernels.sgld import sgld
 from sgld_jax.keys import Unseeded
-from sgld_jax.potentials.batches import full_batch, shuffled, with_replacement
+from sgld_jax.potentials.batches import (
+    blocks,
+    full_batch,
+    shuffled,
+    with_replacement,
+)
 from sgld_jax.potentials.potential import (
     from_log_density,
     gaussian_prior,
@@ -30,6 +36,7 @@ __all__ = [
     "Preconditioner",
     "Samples",
     "Unseeded",
+    "blocks",
     "brier",
     "diagonal",
     "entropy_split",

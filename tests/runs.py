@@ -28,6 +28,7 @@ SCHEMES = {
     "full": sgld_jax.full_batch(),
     "with replacement": sgld_jax.with_replacement(3),
     "shuffled": sgld_jax.shuffled(6),
+    "blocks": sgld_jax.blocks(6),
 }
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 import sgld_jax
-from sgld_jax.potentials import batches as batches_module
+from sgld_jax.potentials import shuffle as shuffle_module
 from tests.mutants import mutated
 
 ALPHA = 1e-6
@@ -36,9 +36,62 @@ def test_every_epoch_holds_each_row_once(num_data):
             np.testing.assert_array_equal(np.sort(epoch), np.arange(num_data))
 
 
-def permutations(num_data, count, module=batches_module):
+@pytest.mark.parametrize("num_data", [1, 2, 7, 10, 97])
+def test_every_epoch_of_blocks_holds_each_row(num_data):
+    for n in {1, min(num_data, 3), num_data}:
+        blocks_of_epoch = -(-num_data // n)
+        rows = stream(sgld_jax.blocks(n, seed=2), num_data, 3 * blocks_of_epoch)
+        for epoch in np.split(rows, 3):
+            assert set(epoch.ravel().tolist()) == set(range(num_data))
+            assert len(np.unique(epoch[:-1])) == epoch[:-1].size  # the last one wraps
+
+
+def test_blocks_start_anywhere_and_keep_one_order():
+    rows = stream(sgld_jax.blocks(3), 9, 3 * 4000).reshape(4000, 9)
+    first = np.bincount(rows[:, 0], minlength=9)
+    assert stats.chisquare(first).pvalue > ALPHA
+    after = {(a, b) for a, b in zip(rows[:, 0].tolist(), rows[:, 1].tolist())}
+    assert len(after) == 9  # each row has one neighbour
+    other = stream(sgld_jax.blocks(3, seed=1), 9, 3)
+    assert (np.diff(rows[0]) != np.diff(other.ravel())).any()
+
+
+def test_laid_out_blocks_are_the_rows_that_are_named():
+    data = {"x": np.arange(10.0, dtype=np.float32), "y": np.arange(20).reshape(10, 2)}
+    scheme = sgld_jax.blocks(4, seed=3)
+    fast, laid_out = scheme.laid_out(data)
+    state = scheme.init(jax.random.key(5))
+    for _ in range(12):
+        rows, after = scheme.next(state, 10)
+        start, state = fast.next(state, 10)
+        assert jax.tree.all(
+            jax.tree.map(
+                np.array_equal, after._replace(rng_key=0), state._replace(rng_key=0)
+            )
+        )
+        batch = fast.take(jax.tree.map(jnp.asarray, laid_out), start)
+        for name, part in data.items():
+            np.testing.assert_array_equal(batch[name], part[rows])
+
+
+def test_another_order_of_blocks_is_refused_when_a_run_goes_on():
+    from tests.runs import DATA, MEAN, SMALL_STEPS, on_data
+
+    chain = on_data(2, "blocks").final
+    with pytest.raises(ValueError, match="The data are not those"):
+        sgld_jax.resume(
+            chain,
+            SMALL_STEPS,
+            MEAN,
+            num_samples=1,
+            data=DATA,
+            batches=sgld_jax.blocks(6, seed=1),
+        )
+
+
+def permutations(num_data, count, module=shuffle_module):
     words = jax.random.bits(jax.random.key(1), (count, 2, 1))
-    one = lambda w: module._permuted(  # noqa: E731
+    one = lambda w: module.permuted(  # noqa: E731
         jnp.arange(num_data), jnp.broadcast_to(w, (2, num_data)), num_data
     )
     return np.asarray(jax.jit(jax.vmap(one))(words))
@@ -78,7 +131,7 @@ def test_all_orders_of_five_rows_are_equally_likely():
     [("rounds", "_ROUNDS = 4"), ("one bit for both", "swap = _mix(x ^ key) >> 31")],
 )
 def test_too_few_rounds_or_a_broken_shuffle_are_seen(mark, line):
-    x = permutations(8, 60_000, mutated(batches_module, mark, line))
+    x = permutations(8, 60_000, mutated(shuffle_module, mark, line))
     is_permutation = all(len(set(row)) == 8 for row in x[:100])
     assert not is_permutation or smallest_pair_p(x) * 20 < ALPHA
 

@@ -177,7 +177,7 @@ MISUSE = {
     "a scheme that was not called": (
         lambda: with_data(ROWS, batches=sgld_jax.shuffled),
         TypeError,
-        r"expected full_batch\(\), with_replacement\(n\) or shuffled\(n\)",
+        r"expected full_batch\(\), with_replacement\(n\), shuffled\(n\) or blocks\(n\)",
     ),
     "a scheme by name": (
         lambda: with_data(ROWS, batches="shuffled"),

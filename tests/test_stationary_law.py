@@ -196,6 +196,32 @@ def test_shuffled_batches_that_do_not_divide_the_data_leave_no_row_out(batch_siz
     assert np.abs(z).max() < Z
 
 
+@pytest.mark.parametrize("batch_size", [2, 3])
+def test_blocks(batch_size):
+    """An epoch of blocks from a uniform start has the law of the blocks there are.
+
+    With 3 of 8 rows the third block goes round, into rows that the first one had.
+    """
+    n, N, eps, m = batch_size, 8, 0.05, -(-8 // batch_size)
+    scheme, rho = sgld_jax.blocks(n, seed=1), 1 - eps * N
+    order = np.asarray(scheme._order(jnp.arange(N), N))
+    rows = (np.arange(N)[:, None, None] + n * np.arange(m)[:, None] + np.arange(n)) % N
+    off = X[order][rows].mean(-1) - X.mean()  # of each start and block of an epoch
+
+    def from_batches(k):  # variance over the start of an epoch, k blocks into it
+        powers = rho ** np.arange(k)[::-1]
+        return np.mean((eps * N * off[:, :k] @ powers) ** 2)
+
+    noise = lambda k: 2 * eps * (1 - rho ** (2 * k)) / (1 - rho**2)  # noqa: E731
+    at_the_end = (noise(m) + from_batches(m)) / (1 - rho ** (2 * m))
+    expected = [
+        rho ** (2 * k) * at_the_end + noise(k) + from_batches(k)
+        for k in range(1, m + 1)
+    ]
+    draws = location_draws(scheme, num_samples=m, burn_in=20 * m)
+    assert np.abs(batch_noise_z(draws, np.array(expected))).max() < Z
+
+
 def naive_rule(theta, key, prior_precision, likelihood_precision, eta):
     """θ + (η/2) ∇log p(θ) + η ∇log p(D|θ) + √η ξ: the rule often printed, signs repaired."""
     drift = -eta / 2 * prior_precision * theta - eta * likelihood_precision * theta

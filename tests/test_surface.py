@@ -13,7 +13,7 @@ import sgld_jax
 PACKAGE = pathlib.Path(sgld_jax.__file__).parent
 
 SURFACE = """
-Chain Preconditioner Samples Unseeded brier diagonal entropy_split ess
+Chain Preconditioner Samples Unseeded blocks brier diagonal entropy_split ess
 expected_calibration_error from_log_density full_batch gaussian_prior identity mcse
 minibatch_potential nll plots predictive_probs resume rhat sample seed sgld shuffled
 stacked start step summary to_arviz with_replacement

@@ -7,7 +7,7 @@ import jax
 import optax
 
 from sgld_jax.arguments import check_count, check_takes
-from sgld_jax.engine.chain import Chain, Stacked, start, step
+from sgld_jax.engine.chain import Chain, Stacked, start
 from sgld_jax.engine.checks import (
     changed_hyperparameters,
     check_belongs,
@@ -18,11 +18,14 @@ from sgld_jax.engine.checks import (
     check_room,
     check_sampler,
 )
+from sgld_jax.engine.devices import layout_of
 from sgld_jax.engine.drive import drive
 from sgld_jax.engine.groups import chosen_size, group_size
 from sgld_jax.engine.plan import Plan
 from sgld_jax.engine.samples import Samples
+from sgld_jax.engine.update import advance
 from sgld_jax.potentials.batches import Batches, check_batches, full_batch
+from sgld_jax.potentials.data import num_rows
 from sgld_jax.potentials.potential import Potential, check_num_data, without_jit
 from sgld_jax.warn import warn
 
@@ -191,10 +194,14 @@ def _run(
     check_takes(collect, "params", "collect")
     potential, collect = without_jit(potential), without_jit(collect)
 
-    def one_update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
-        return step(chain, sampler, potential, data=data, batches=batches)
-
     size = group_size(chain, data, batches)
+    num_data = 0 if data is None else num_rows(data)
+    if layout_of(chain.params, data).mesh is None:
+        batches, data = batches.laid_out(data)
+
+    def one_update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
+        return advance(chain, sampler, potential, data, batches, num_data)
+
     samples = drive(one_update, collect, chain, data, plan, size, progress)
     failures = samples.report.failures
     if failures:

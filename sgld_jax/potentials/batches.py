@@ -15,12 +15,11 @@ import numpy as np
 from sgld_jax.arguments import check_count, shown
 from sgld_jax.fingerprint import fingerprint
 from sgld_jax.generator import below, words
+from sgld_jax.keys import check_key
 from sgld_jax.potentials.data import num_rows
+from sgld_jax.potentials.shuffle import permuted
 
 PyTree = Any
-
-# Each round halves what is left of the order: after 20, pairs are uniform to 2⁻²⁰.
-_ROUNDS = 20  # rounds
 
 
 class BatchState(NamedTuple):
@@ -28,8 +27,8 @@ class BatchState(NamedTuple):
 
     Attributes:
       rng_key: a typed key `[]`, or None for `full_batch`; never changed.
-      count: batches drawn, or for `shuffled` epochs begun, int32 `[]`.
-      offset: rows used of this epoch, int32 `[]`; 0 except for `shuffled`.
+      count: batches drawn, or epochs begun by schemes that have some, int32 `[]`.
+      offset: rows used of this epoch, int32 `[]`; 0 for schemes without epochs.
       source: what the stream was started with and must go on with: kind of scheme,
         batch size, N, fingerprint of the data, int32 `[4]`; never changed.
     """
@@ -40,7 +39,7 @@ class BatchState(NamedTuple):
     source: jax.Array
 
 
-_KINDS = ("full_batch", "with_replacement", "shuffled")
+_KINDS = ("full_batch", "with_replacement", "shuffled", "blocks")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -73,6 +72,10 @@ class Batches:
         """Row indices `[n]` for this update, None for all rows, and the next state."""
         del num_data
         return None, state._replace(count=state.count + 1)
+
+    def laid_out(self, data: PyTree) -> tuple["Batches", PyTree]:
+        """The same scheme for data arranged as suits it, and the data so arranged."""
+        return self, data
 
     def take(self, data: PyTree, indices: jax.Array | None) -> PyTree:
         """The rows of every part of the data."""
@@ -107,7 +110,7 @@ class _Shuffled(_Sized):
         keys = jnp.stack(words(state.rng_key, epochs, jnp.zeros(2, jnp.uint32)))
         over = position >= num_data
         position = jnp.where(over, position - num_data, position)
-        indices = _permuted(
+        indices = permuted(
             position, jnp.where(over, keys[:, 1:], keys[:, :1]), num_data
         )
         end = state.offset + self.batch_size
@@ -115,6 +118,64 @@ class _Shuffled(_Sized):
         return indices, state._replace(
             count=state.count + done, offset=end - done * num_data
         )
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _Blocks(_Sized):
+    seed: int = 0
+    kind = 3
+
+    def __repr__(self) -> str:
+        seed = f", seed={self.seed}" if self.seed else ""
+        return f"blocks({self.batch_size}{seed})"
+
+    def source(self, data: PyTree) -> np.ndarray:
+        source = super().source(data)
+        # Another order of the rows is as other data. 0 says that they are not known.
+        mixed = np.array([source[3], self.seed], np.uint32)
+        source[3] = fingerprint(mixed) if source[3] and self.seed else source[3]
+        return source
+
+    def next(self, state: BatchState, num_data: int):
+        start, state = self.next_start(state, num_data)
+        place = (start + jnp.arange(self.batch_size, dtype=jnp.int32)) % num_data
+        return self._order(place, num_data), state
+
+    def next_start(self, state: BatchState, num_data: int):
+        """Where the next block begins in the order of the rows."""
+        turn = below(state.rng_key, state.count, jnp.zeros(1, jnp.uint32), num_data)
+        start = (turn[0] + state.offset) % num_data  # start of the block
+        end = state.offset + self.batch_size
+        done = (end >= num_data).astype(jnp.int32)
+        return start, state._replace(count=state.count + done, offset=end * (1 - done))
+
+    def laid_out(self, data: PyTree) -> tuple[Batches, PyTree]:
+        num_data = num_rows(data)
+        places = np.arange(num_data + self.batch_size - 1, dtype=np.int32) % num_data
+        rows = np.asarray(self._order(jnp.asarray(places), num_data))
+        return _LaidOut(self.batch_size, self), jax.tree.map(lambda x: x[rows], data)
+
+    def _order(self, place: jax.Array, num_data: int) -> jax.Array:
+        """The rows at some places of the order, a shuffle that the seed makes."""
+        first, zero = jnp.int32(0), jnp.zeros(1, jnp.uint32)
+        keys = jnp.stack(words(jax.random.key(self.seed), first, zero))
+        return permuted(place, jnp.broadcast_to(keys, (2, len(place))), num_data)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class _LaidOut(_Sized):
+    """Blocks of rows that lie in order, the first ones once more at the end."""
+
+    scheme: _Blocks = _Blocks()
+
+    def next(self, state: BatchState, num_data: int):
+        return self.scheme.next_start(state, num_data)
+
+    def take(self, data: PyTree, indices: Any) -> PyTree:
+        def block(x: Any) -> jax.Array:
+            return jax.lax.dynamic_slice_in_dim(x, indices, self.batch_size)
+
+        return jax.tree.map(block, data)
 
 
 def full_batch() -> Batches:
@@ -160,6 +221,32 @@ def shuffled(batch_size: int) -> Batches:
     return _Shuffled(_checked(batch_size))
 
 
+def blocks(batch_size: int, seed: int = 0) -> Batches:
+    """Blocks of neighbouring rows, of an order that the rows are laid into once.
+
+    Nothing is gathered, which is most of the time of a small model's update.
+    `sample` lays the rows out once, which takes the memory of the data again. Each
+    epoch of each chain begins at a row of its own, drawn uniformly, and goes round;
+    where n does not divide N its last block runs on into its first rows.
+
+    Every block is as likely as every other, so gradients are unbiased. Their variance
+    is that of the means of the N blocks that there are: larger for one order of the
+    rows and smaller for another, and on average over seeds that of rows drawn without
+    replacement. Chains share the order: with few blocks, use `shuffled`.
+
+    Args:
+      batch_size: n, at least 1 and at most the number of rows.
+      seed: of the order of the rows, 0 to 2³² − 1.
+
+    Example:
+      >>> import sgld_jax
+      >>> batches = sgld_jax.blocks(32)
+    """
+    check_count("seed", seed, 0)
+    check_key(seed)
+    return _Blocks(_checked(batch_size), int(seed))
+
+
 def describe(source: Any) -> str:
     """A scheme as one types it, from the first two numbers of a source."""
     kind, size = source[:2]
@@ -170,8 +257,8 @@ def check_batches(batches: Batches, data: PyTree) -> None:
     """Raises `ValueError` unless the scheme suits the data."""
     if not isinstance(batches, Batches):
         raise TypeError(
-            f"batches={shown(batches)}: expected full_batch(), with_replacement(n) or "
-            f"shuffled(n)."
+            f"batches={shown(batches)}: expected full_batch(), with_replacement(n), "
+            f"shuffled(n) or blocks(n)."
         )
     if data is None:
         if batches.batch_size is not None:
@@ -191,30 +278,3 @@ def check_batches(batches: Batches, data: PyTree) -> None:
 def _checked(batch_size: int) -> int:
     check_count("batch_size", batch_size, 1)
     return int(batch_size)
-
-
-def _permuted(position: jax.Array, keys: jax.Array, num_data: int) -> jax.Array:
-    """Entries `position` [n] of permutations of 0 ... N−1, keyed by words [2, n].
-
-    In each round x and K − x (mod N) change places or not, by a bit that both share;
-    so every round is a bijection, for any N. The rounds stay a loop: unrolled they
-    compile three times longer and run no faster.
-    """
-    size = np.uint32(num_data)
-
-    def swap_or_not(r: jax.Array, x: jax.Array) -> jax.Array:
-        key = _mix(keys[0] + r.astype(jnp.uint32) * np.uint32(0x9E3779B9))
-        pivot = _mix(key ^ keys[1]) % size
-        partner = jnp.where(pivot >= x, pivot - x, pivot + size - x)
-        swap = _mix(jnp.maximum(x, partner) ^ key) >> 31  # one bit for both
-        return jnp.where(swap == 1, partner, x)
-
-    x = position.astype(jnp.uint32)
-    return jax.lax.fori_loop(0, _ROUNDS, swap_or_not, x).astype(jnp.int32)
-
-
-def _mix(h: jax.Array) -> jax.Array:
-    """The finaliser of MurmurHash3: a bit flips each output bit half the time."""
-    h = (h ^ (h >> 16)) * np.uint32(0x85EBCA6B)
-    h = (h ^ (h >> 13)) * np.uint32(0xC2B2AE35)
-    return h ^ (h >> 16)

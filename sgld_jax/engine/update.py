@@ -1,0 +1,130 @@
+"""One update of all chains: gradient, sampler, new positions."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from sgld_jax.engine.chain import Chain
+from sgld_jax.engine.checks import check_chain, check_potential
+from sgld_jax.engine.devices import on_auto_axes
+from sgld_jax.potentials.batches import Batches, check_batches, full_batch
+from sgld_jax.potentials.data import num_rows
+from sgld_jax.potentials.potential import Potential, check_num_data
+
+PyTree = Any
+
+
+def step(
+    chain: Chain,
+    sampler: optax.GradientTransformation,
+    potential: Potential,
+    *,
+    data: PyTree = None,
+    batches: Batches = full_batch(),
+    batch: PyTree = None,
+) -> tuple[Chain, jax.Array]:
+    """One update of every chain, for loops of your own. Pure; jit it.
+
+    Non-finite chains are not looked for: `sample` and `resume` do that.
+
+    Args:
+      chain: from `start`, an earlier `step`, or the `final` of a run.
+      sampler: as given to `start`.
+      potential: `(params, batch) -> scalar`.
+      data: arrays `[N, ...]`, or None. Inside `jax.jit`, hand them in as an argument.
+      batches: as given to `start`.
+      batch: in place of data and batches, the rows of this update, arrays `[n, ...]`
+        from any loader of your own. All chains see them, and are correlated by that.
+
+    Returns:
+      The chains after the update, and the (minibatch) potential `[C]` that it saw,
+      at the positions before it.
+
+    Raises:
+      ValueError: while tracing, if the potential is not a scalar.
+
+    Example:
+      >>> import jax, jax.numpy as jnp, sgld_jax
+      >>> sampler = sgld_jax.sgld(0.1)
+      >>> potential = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
+      >>> one = jax.jit(lambda chain: sgld_jax.step(chain, sampler, potential))
+      >>> chain = sgld_jax.start(0, sampler, jax.random.normal, num_chains=4)
+      >>> for _ in range(3):
+      ...     chain, value = one(chain)
+      >>> chain.count
+      Array([3, 3, 3, 3], dtype=int32)
+    """
+    check_chain(chain)
+    check_potential(potential)
+    check_batches(batches, data)
+    if batch is None:
+        check_num_data(potential, data)
+    elif data is not None:
+        raise ValueError(
+            "Both data and batch were given: pass data, all N rows, with batches; or "
+            "batch alone, the rows of this update."
+        )
+    else:
+        data, batches = batch, full_batch()  # of the rows that were given
+    num_data = 0 if data is None else num_rows(data)
+    return advance(chain, sampler, potential, data, batches, num_data)
+
+
+def advance(
+    chain: Chain,
+    sampler: optax.GradientTransformation,
+    potential: Potential,
+    data: PyTree,
+    batches: Batches,
+    num_data: int,
+) -> tuple[Chain, jax.Array]:
+    """`step` for arguments that have been checked.
+
+    Args:
+      chain: leaves `[C, ...]`.
+      sampler: as `step`.
+      potential: as `step`.
+      data: laid out for `batches`.
+      batches: a scheme.
+      num_data: N, the rows that are there, however they are laid out.
+    """
+
+    def one(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
+        indices, stream = batches.next(chain.batches, num_data)
+        batch = batches.take(data, indices)
+        value, grads = jax.value_and_grad(_checked(potential))(chain.params, batch)
+        update = optax.with_extra_args_support(sampler).update
+        updates, state = update(grads, chain.state, chain.params, value=value)
+        params = optax.apply_updates(chain.params, updates)
+        count = chain.count + 1
+        return chain._replace(
+            params=params, state=state, batches=stream, count=count
+        ), value
+
+    return on_auto_axes(jax.vmap(one, (0, None)), chain, data)
+
+
+def _checked(potential: Potential) -> Potential:
+    def checked(params: PyTree, batch: PyTree) -> jax.Array:
+        value = potential(params, batch)
+        if isinstance(value, (tuple, list)) or value is None:
+            raise TypeError(
+                f"The potential returned a {type(value).__name__}: expected a scalar, "
+                f"the negative log density. What else you need goes into collect."
+            )
+        if jnp.shape(value) != ():
+            raise ValueError(
+                f"The potential has shape {jnp.shape(value)}: expected a scalar, the "
+                f"negative log density of one chain. See minibatch_potential and "
+                f"from_log_density."
+            )
+        if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+            raise TypeError(
+                f"The potential has dtype {jnp.result_type(value)}: expected a real "
+                f"floating scalar, the negative log density."
+            )
+        return value
+
+    return checked
