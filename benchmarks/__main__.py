@@ -13,10 +13,10 @@ HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results"
 
 
-def _sampling(case: Callable) -> Callable:
+def _sampling(case: Callable, seconds: float = 2.0) -> Callable:
     def rows(short: bool) -> list[dict]:
         model, chains = case()
-        effort = (1, 0.05) if short else (5, 2.0)
+        effort = (1, 0.05) if short else (3, seconds)
         return sampling.rows(model, chains[:1] if short else chains, *effort)
 
     rows.__doc__ = case.__doc__
@@ -41,9 +41,9 @@ def _quality(short: bool) -> list[dict]:
 CASES: dict[str, Callable[[bool], list[dict]]] = {
     "noise": _noise,
     "leaves": _leaves,
-    "logistic-50": _sampling(sampling.logistic_50),
-    "logistic-500": _sampling(sampling.logistic_500),
     "network": _sampling(sampling.network_26k),
+    "logistic-50": _sampling(sampling.logistic_50),
+    "logistic-500": _sampling(sampling.logistic_500, 4.0),
     "lenet": _sampling(sampling.lenet_images),
     "quality": _quality,
 }

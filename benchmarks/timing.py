@@ -53,12 +53,12 @@ def _timed(loop: Loop, updates: int) -> float:
 
 
 def _calibrated(loop: Loop, seconds: float) -> int:
-    """How many updates take so many seconds; the last call compiles nothing new."""
-    updates, taken = 4, 0.0
+    """How many updates take so many seconds beside what a call takes in any case."""
+    call, updates, taken = loop(1), 4, 0.0
     while taken < seconds / 4:
         updates = int(updates * min(16, max(2, seconds / 2 / max(taken, 1e-6))))
         loop(updates)  # some loops compile for each length
-        taken = loop(updates)
+        taken = loop(updates) - call
     updates = max(1, int(updates * seconds / taken))
     loop(updates)
     return updates

@@ -17,7 +17,6 @@ potential = sgld_jax.minibatch_potential(
     sgld_jax.gaussian_prior(10.0),
     lambda t, b: -0.5 * jnp.sum((b["x"][:, None] - t) ** 2 * b["y"], axis=1), 20)
 shuffled = {"data": data, "batches": sgld_jax.shuffled(6)}
-table = jnp.arange(10.0)
 start = np.random.default_rng(0).normal(size=(8, 2)).astype(np.float32)
 table = jnp.arange(10.0)
 slow = sgld_jax.sgld(1e-3)
@@ -28,6 +27,8 @@ def walled(x, batch):
 RUNS = {
     "chains that fail": (sgld_jax.sgld(0.1), walled, dict(num_samples=300)),
     "shuffled": (slow, potential, dict(num_samples=300, thinning=2, **shuffled)),
+    "blocks": (slow, potential, dict(
+        num_samples=20, data=data, batches=sgld_jax.blocks(6))),
     # gathers by an index that differs between chains, which Explicit axes refuse
     "collect": (slow, potential, dict(
         num_samples=10, collect=lambda t: table[jnp.int32(t[0] ** 2) % 10], **shuffled)),

@@ -83,9 +83,9 @@ def test_a_failed_chain_in_a_group_is_named_and_harms_no_other():
 @pytest.mark.parametrize(
     "row_bytes, batch, chains, size",
     [
-        (4 * 501, 256, 64, 1),  # a batch is as large as the cache
-        (4 * 51, 32, 64, 64),
-        (4 * 51, 32, 10_000, 80),
+        (4 * 501, 256, 64, 2),  # a batch is half as large as the cache
+        (4 * 65, 32, 64, 64),
+        (4 * 51, 32, 10_000, 125),
         (4 * 51, 32, 1_009, 1),  # a prime number has no other groups
         (8, 4, 64, 64),
     ],

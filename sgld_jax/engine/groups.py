@@ -21,7 +21,7 @@ PyTree = Any
 
 # Of the batches of a group: what a core has to itself on processors of today. Chains
 # without batches of their own gain nothing: what they share is in the cache anyway.
-_CACHE = 2**19
+_CACHE = 2**20
 
 
 def chosen_size(groups: int | None, num_chains: int) -> int:
