@@ -72,7 +72,9 @@ def _single(key: jax.Array, count: jax.Array, leaves: list) -> list[jax.Array]:
     starts = _starts(leaves)
     if any(map(_is_spread, leaves)):
         return [_in_place(key, count, x, at) for x, at in zip(leaves, starts)]
-    flat = normal(key, count, lax.iota(jnp.uint32, starts[-1]))  # numbers
+    # What is left over by a loop over vectors of 8 is rounded in another way.
+    places = lax.iota(jnp.uint32, starts[-1] + -starts[-1] % 8)
+    flat = normal(key, count, places)  # numbers
     # Without it every leaf would make its numbers in its own loop, at twice the cost.
     flat = lax.optimization_barrier(flat)
     return _cut(flat, leaves)

@@ -95,12 +95,12 @@ SHARED_MUTANTS = {
     "count never moves": ("count", "count = state.count"),
     "uniform noise of the right variance": (
         "numbers",
-        "flat = (jax.random.uniform(jax.random.fold_in(key, count), (starts[-1],)) - 0.5)"
+        "flat = (jax.random.uniform(jax.random.fold_in(key, count), places.shape) - 0.5)"
         " * 12**0.5",
     ),
     "one number for all leaves": (
         "numbers",
-        "flat = normal(key, count, jnp.zeros(starts[-1], jnp.uint32))",
+        "flat = normal(key, count, 0 * places)",
     ),
     "leaves overlap": (
         "leaves",

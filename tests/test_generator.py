@@ -72,29 +72,39 @@ def normals(n, key=KEY, count=COUNT):
     return generator.normal(key, count, jax.lax.iota(jnp.uint32, n))
 
 
-@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 31, 1000])
+def drawn(n, key=KEY, count=COUNT):
+    return normal_like(key, count, jnp.zeros(n))
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 4, 5, 8, 22, 29, 30, 31, 257, 1000])
 def test_a_number_depends_on_its_place_alone(n):
-    want = np.asarray(jax.jit(lambda: normals(1000))())[:n]
-    in_scan = jax.lax.scan(lambda c, _: (c + 1, normals(n, count=c)), COUNT, None, 2)
+    """In bits, wherever the compiler puts it: un-jitted steps round in other ways."""
+    want = np.asarray(jax.jit(lambda: drawn(1000))())[:n]
     keys = jnp.stack([KEY, jax.random.key(4), jax.random.key(5)])
-    got = {
-        "alone": jax.jit(lambda: normals(n))(),
-        "one by one": jnp.concatenate([normals(i + 1)[i:] for i in range(min(n, 4))]),
-        "in a scan": in_scan[1][0],
-        "under vmap": jax.jit(jax.vmap(lambda k: normals(n, k)))(keys)[0],
-        "in a tree": jax.tree.leaves(
-            jax.jit(lambda: normal_like(KEY, COUNT, {"x": jnp.zeros(n)}))()
-        )[0],
-    }
-    for how, numbers in got.items():
-        np.testing.assert_array_equal(numbers, want[: len(numbers)], how)
+
+    @jax.jit
+    def ways(key, keys, count):
+        def step(c, _):
+            return c + 1, drawn(n, key, c)
+
+        return {
+            "alone": drawn(n, key, count),
+            "in a scan": jax.lax.scan(step, count, None, 2)[1][0],
+            "under vmap": jax.vmap(lambda k: drawn(n, k, count))(keys)[0],
+            "before another leaf": normal_like(
+                key, count, {"x": jnp.zeros(n), "y": jnp.zeros(3)}
+            )["x"],
+        }
+
+    for how, numbers in ways(KEY, keys, COUNT).items():
+        np.testing.assert_array_equal(numbers, want, how)
 
 
 def test_leaves_lie_end_to_end():
     tree = {"a": jnp.zeros((2, 3)), "b": jnp.zeros(()), "c": jnp.zeros((5, 1))}
-    drawn = jax.tree.leaves(normal_like(KEY, COUNT, tree))
-    flat = np.concatenate([np.ravel(x) for x in drawn])
-    np.testing.assert_array_equal(flat, normals(12))
+    parts = jax.tree.leaves(jax.jit(lambda: normal_like(KEY, COUNT, tree))())
+    flat = np.concatenate([np.ravel(x) for x in parts])
+    np.testing.assert_array_equal(flat, jax.jit(lambda: drawn(12))())
 
 
 def test_numbers_are_none_of_jax_random():
@@ -195,4 +205,4 @@ def test_the_whole_path_of_a_kernel_uses_it():
     x = jnp.zeros(7)
     state = sgld_jax.sgld(0.5, key=0).init(x)
     updates, _ = sgld_jax.sgld(0.5, key=0).update(x, state, x)
-    np.testing.assert_array_equal(updates, normals(7, state.rng_key, state.count))
+    np.testing.assert_array_equal(updates, drawn(7, state.rng_key, state.count))
