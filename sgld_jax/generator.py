@@ -85,7 +85,6 @@ def words(key: jax.Array, count: jax.Array, position: jax.Array) -> tuple:
     return threefry(k0, k1, first, position)
 
 
-@jax.jit  # so that its hundred operations are traced once, and not at every run
 def threefry(k0, k1, x0, x1) -> tuple:
     """The block cipher Threefry-2×32 of 20 rounds: uint32, elementwise.
 
@@ -104,7 +103,6 @@ def threefry(k0, k1, x0, x1) -> tuple:
     return x0, x1
 
 
-@jax.jit
 def box_muller(x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Two independent standard normals of two words of random bits, float32.
 
