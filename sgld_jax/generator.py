@@ -3,13 +3,13 @@
     x = Threefry-20(key; count + 1, j)               two words of 32 bits
     z_2j, z_2j+1 = √(−2 log u) · (cos 2πv, sin 2πv)    u: 40 bits of x, v: 24 bits
 
-`jax.random.normal` costs 13 to 19 ns a number on a CPU with AVX2, this 4: one hash
+`jax.random.normal` costs 17 to 31 ns a number on a CPU with AVX2, this 4 to 5: one hash
 where folding a count into a key takes another, and a transform that needs no table,
 no branch and no division (`python -m benchmarks noise`). Its tails reach 7.5
 standard deviations; those of `jax.random.normal` end at 5.4.
 
 The two numbers of a pair hash the same words twice. Once would do, but then the words
-wait in memory, and that was slower on every machine measured.
+wait in memory, and that was slower on a CPU with AVX2 and mostly on an H200.
 
 `fold_in`, `split` and `bits` of `jax.random` hash counters whose first word is 0. Ours
 is never 0, so of one key they and we make different numbers.

@@ -81,9 +81,11 @@ def test_draws_are_arrays_like_any(store, samples, tmp_path):
     assert_equal_bits(store({"x": samples.params}, tmp_path), {"x": samples.params})
 
 
-def test_keys_are_refused_by_msgpack(samples):
+def test_keys_are_refused_by_msgpack_and_numpy(samples, tmp_path):
     with pytest.raises(TypeError, match="key_data"):
         serialization.to_bytes(samples.final)
+    with pytest.raises(TypeError, match="key_data"):
+        np.savez(tmp_path / "tree.npz", *jax.tree.leaves(samples.final))
 
 
 @pytest.mark.parametrize("store", [by_orbax, by_msgpack, by_numpy])

@@ -220,7 +220,7 @@ def _warn_still_falling(potential: np.ndarray) -> None:
 
     In equilibrium the means of three thirds of a chain come in any of six orders. Many
     more chains than a sixth with the falling one, by four standard deviations, are not
-    there yet: four chains of four, eight of sixteen.
+    there yet: four chains of four, nine of sixteen.
     """
     thirds = np.array_split(potential, 3, axis=1)
     first, second, third = (x.mean(axis=1, dtype=np.float64) for x in thirds)
