@@ -7,7 +7,18 @@ import pytest
 
 import sgld_jax
 from sgld_jax.engine import groups as groups_module
-from tests.runs import SCHEMES, arrays, assert_equal_bits, on_data, run
+from tests.runs import (
+    DATA,
+    MEAN,
+    SCHEMES,
+    SMALL_STEPS,
+    arrays,
+    assert_equal_bits,
+    on_data,
+    run,
+)
+
+ON_DATA = {"data": DATA, "batches": SCHEMES["shuffled"]}
 
 
 def close(a, b):
@@ -43,28 +54,18 @@ def test_noise_is_equal_in_bits():
 def test_a_run_goes_on_in_its_groups_bit_for_bit(groups):
     whole = on_data(9, groups=groups)
     first = on_data(4, groups=groups)
-    more = sgld_jax.resume(first.final, *_model(), num_samples=5, **_data())
+    more = sgld_jax.resume(first.final, SMALL_STEPS, MEAN, num_samples=5, **ON_DATA)
     assert more.report.group_size == whole.report.group_size
     assert_equal_bits(arrays(first.concatenate(more)), arrays(whole))
 
 
 def test_groups_may_change_when_a_run_goes_on():
     first = on_data(4, groups=2)
-    more = sgld_jax.resume(first.final, *_model(), num_samples=5, groups=4, **_data())
+    more = sgld_jax.resume(
+        first.final, SMALL_STEPS, MEAN, num_samples=5, groups=4, **ON_DATA
+    )
     assert more.report.group_size == 1
     close(first.concatenate(more).params, on_data(9, groups=1).params)
-
-
-def _model():
-    from tests.runs import MEAN, SMALL_STEPS
-
-    return SMALL_STEPS, MEAN
-
-
-def _data():
-    from tests.runs import DATA
-
-    return {"data": DATA, "batches": SCHEMES["shuffled"]}
 
 
 def test_a_failed_chain_in_a_group_is_named_and_harms_no_other():
