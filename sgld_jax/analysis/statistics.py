@@ -22,7 +22,7 @@ import numpy as np
 
 from sgld_jax.analysis.arviz import import_arviz
 
-Statistic = Callable[[np.ndarray], float]
+Statistic = Callable[[np.ndarray], float | np.floating]
 
 _TAILS = (0.05, 0.95)  # ArviZ 1.x would follow its rcParams
 
