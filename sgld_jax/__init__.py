@@ -16,11 +16,11 @@ from sgld_jax.engine.update import step
 from sgld_jax.kernels.sgld import sgld
 from sgld_jax.keys import Unseeded
 from sgld_jax.potentials.batches import (
-    blocks,
     full_batch,
     shuffled,
     with_replacement,
 )
+from sgld_jax.potentials.blocks import blocks
 from sgld_jax.potentials.potential import (
     from_log_density,
     gaussian_prior,

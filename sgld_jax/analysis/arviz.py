@@ -44,6 +44,9 @@ def to_arviz(
     so that draw s stands S·w_s/Σw times, rounded up or down. Repeats follow each other,
     so ArviZ's effective sample sizes see them.
 
+    Chains that shared their batches are correlated, which ArviZ cannot know: its errors
+    are then too small, and a warning says so. Those of `summary` are right.
+
     Args:
       samples: from `sample` or `resume`.
       log_likelihood: log p(xᵢ|θ) of every observation at every draw, `[C, S, N]`, or
@@ -100,6 +103,12 @@ def to_arviz(
             f"{len(chains)} of {samples.num_chains} chains went non-finite: {chains}. "
             f"They are kept and flagged in sample_stats.diverging, but ArviZ's own "
             f"statistics count them. to_arviz(samples.healthy()) leaves them out."
+        )
+    if samples.report.shared_by > 1:
+        warn(
+            "Chains of a stream of batches are correlated, and ArviZ takes chains for "
+            "independent: its errors and R-hat are too good. sgld_jax.summary(samples) "
+            "has the right errors."
         )
     return _container(az, {name: group for name, group in groups.items() if group})
 

@@ -43,6 +43,10 @@ def summary(
     It warns of R-hat above 1.01, and of ESS below 400, with what to do. A scalar takes
     some 30 ms for 64 chains of 500 draws, in proportion to the draws.
 
+    Chains that shared their batches (`shared_by=`) are correlated: there errors and ESS
+    come from the means over the chains of a stream, and a warning says that `r_hat`,
+    which compares chains, is too good.
+
     A scalar that moves in no chain has NaN errors and ESS, and an R-hat of NaN, or of
     infinity where chains rest at different values. One chain has no R-hat.
 
@@ -77,8 +81,8 @@ def summary(
     """
     import_arviz()  # before any work
     found = usable(draws, names, weighted)
-    arrays, statistics = found.arrays, _statistics(found.weights)
-    _warn_one_chain(found)
+    arrays, statistics = found.arrays, _statistics(found)
+    _warn_chains(found)
     import pandas
 
     columns = {
@@ -166,8 +170,12 @@ def mcse(draws: Any, *, weighted: bool = False) -> PyTree:
     return _tree_of_each(draws, "mcse_mean", weighted)
 
 
-def _statistics(weights: np.ndarray | None) -> dict[str, Statistic]:
-    return alike() if weights is None else weighted_by(weights)
+def _statistics(found: Usable) -> dict[str, Statistic]:
+    if found.weights is None and found.streams is None:
+        return alike()
+    shape = next(iter(found.arrays.values())).shape[:2]
+    weights = np.ones(shape) if found.weights is None else found.weights
+    return weighted_by(weights, found.streams)
 
 
 def _each(x: np.ndarray, statistic: Statistic) -> np.ndarray:
@@ -182,15 +190,22 @@ def _tree_of_each(draws: Any, column: str, weighted: bool | None) -> PyTree:
     import_arviz()  # before any work
     found = usable(draws, weighted=weighted)
     if column == "r_hat":
-        _warn_one_chain(found)
-    statistic = _statistics(found.weights)[column]
+        _warn_chains(found)
+    statistic = _statistics(found)[column]
     results = [_each(x, statistic) for x in found.arrays.values()]
     return jax.tree.unflatten(jax.tree.structure(tree_of(draws)), results)
 
 
-def _warn_one_chain(found: Usable) -> None:
+def _warn_chains(found: Usable) -> None:
+    """Warns where chains cannot say, or say too little, by not differing."""
     if any(len(x) == 1 for x in found.arrays.values()):
         warn("One chain: r_hat is NaN, since it compares chains. Run num_chains=4.")
+    if found.streams is not None:
+        warn(
+            f"{len(found.streams)} chains saw {found.streams.max() + 1} streams of "
+            f"batches, so those of a stream are correlated: r_hat is too good. Errors "
+            f"and ESS are from the means over a stream's chains."
+        )
 
 
 def _warn_not_converged(table: Any) -> None:

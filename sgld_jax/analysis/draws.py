@@ -23,10 +23,12 @@ class Usable(NamedTuple):
     Attributes:
       arrays: by name, float64 `[C', S, ...]`, of the C' chains that are finite.
       weights: of the draws `[C', S]`, to be averaged with; None to count all alike.
+      streams: which chains saw the same batches, int `[C']`; None if all had their own.
     """
 
     arrays: dict[str, np.ndarray]
     weights: np.ndarray | None
+    streams: np.ndarray | None
 
 
 def is_samples(draws: Any) -> bool:
@@ -159,7 +161,15 @@ def usable(
             f"Scalars that never move: {_shown(still)}. What moves in no chain has no "
             f"ESS and no R-hat; one chain at rest among many can pass both."
         )
-    return Usable(arrays, usable_weights(draws, weighted, kept))
+    return Usable(arrays, usable_weights(draws, weighted, kept), _streams(draws, kept))
+
+
+def _streams(draws: Any, kept: np.ndarray) -> np.ndarray | None:
+    """Numbers 0, 1, … of the streams of batches that the chains `kept` saw."""
+    if not is_samples(draws):
+        return None
+    numbers, streams = np.unique(draws.streams[kept], return_inverse=True)
+    return None if len(numbers) == len(streams) else streams
 
 
 def _warn_swapped(arrays: dict[str, np.ndarray]) -> None:

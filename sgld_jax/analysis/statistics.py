@@ -11,6 +11,9 @@ x_cs has a weight w_cs, scaled so that the mean of w is 1. Then
 since m is a quotient of two means, whose error to first order is the mean of e. With
 equal weights these are ArviZ's own numbers.
 
+Chains that saw the same batches are not independent, but streams of batches are: there
+e is averaged over the chains of a stream before its error is taken.
+
 A. B. Owen, Monte Carlo theory, methods and examples, 2013, section 9.2 (the error of a
 self-normalised estimate). A. Vehtari et al., Rank-normalization, folding, and
 localization, Bayesian Analysis 16(2), 2021 (ranks and tails).
@@ -45,8 +48,16 @@ def alike() -> dict[str, Statistic]:
     }
 
 
-def weighted(weights: np.ndarray) -> dict[str, Statistic]:
-    """The same columns for draws of weights `[C, S]`; `r_hat` counts all alike."""
+def weighted(
+    weights: np.ndarray, streams: np.ndarray | None = None
+) -> dict[str, Statistic]:
+    """The same columns for draws of weights `[C, S]`; `r_hat` counts all alike.
+
+    Args:
+      weights: 1 for draws that count alike.
+      streams: which chains saw the same batches, numbers 0, 1, … `[C]`; None if each
+        had its own.
+    """
     az = import_arviz()
     w = weights / weights.mean()
     kish = w.size / np.mean(w**2)  # so many draws, were they independent and alike
@@ -58,7 +69,7 @@ def weighted(weights: np.ndarray) -> dict[str, Statistic]:
         return np.mean(w * (x - mean(x)) ** 2) * kish / (kish - 1)
 
     def mcse_mean(x):
-        error = w * (x - mean(x))
+        error = _of_streams(w * (x - mean(x)), streams)
         size = np.std(error)
         return size * az.mcse(error / size, method="mean") if size else 0.0
 
@@ -83,6 +94,18 @@ def weighted(weights: np.ndarray) -> dict[str, Statistic]:
         "ess_tail": _moving(ess_tail),
         "r_hat": _r_hat(az),
     }
+
+
+def _of_streams(error: np.ndarray, streams: np.ndarray | None) -> np.ndarray:
+    """The means of `[C, S]` over the chains of each stream.
+
+    Their mean is that of all chains: a stream counts by the chains that it has.
+    """
+    if streams is None:
+        return error
+    sums = np.zeros((streams.max() + 1, error.shape[1]))
+    np.add.at(sums, streams, error)
+    return sums * len(sums) / len(error)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 
 from sgld_jax.arguments import check_count, check_takes
-from sgld_jax.engine.checks import check_sampler
+from sgld_jax.engine.checks import check_sampler, check_streams
 from sgld_jax.engine.devices import layout_of
 from sgld_jax.keys import (
     as_key,
@@ -126,6 +126,7 @@ def start(
     check_sampler(sampler)
     check_count("num_chains", num_chains, 1)
     check_batches(batches, data)
+    check_streams(np.arange(num_chains) // batches.shared_by, batches)
     init_keys, noise_keys, batch_keys = (
         chain_keys(jax.random.fold_in(key, tag), num_chains)
         for tag in (_INIT, _NOISE, _BATCH)
@@ -139,7 +140,10 @@ def start(
             state = jax.vmap(seed)(state, noise_keys)
     # Two arrays, since one buffer in two places could not be donated.
     healthy = Failure(*(jnp.full([num_chains], -1, jnp.int32) for _ in range(2)))
-    stream = jax.vmap(batches.init, (0, None))(batch_keys, batches.source(data))
+    number = np.arange(num_chains) // batches.shared_by
+    stream = jax.vmap(batches.init, (0, 0, None))(
+        batch_keys[number], number, batches.source(data)
+    )
     count, group = (jnp.zeros([num_chains], jnp.int32) for _ in range(2))
     chain = Chain(params, state, stream, count, healthy, group)
     return layout.leave(layout.enter_chains(chain))

@@ -81,6 +81,7 @@ def check_belongs(chain: Any, sampler: Any, batches: Batches, data: PyTree) -> N
             f"started with."
         )
     _check_source(np.asarray(chain.batches.source)[0], batches.source(data))
+    check_streams(np.asarray(chain.batches.stream), batches)
     layout = layout_of(chain.params)
     with layout.inside():
         fresh = sampler.init(_first(layout, chain.params))
@@ -97,7 +98,7 @@ def check_belongs(chain: Any, sampler: Any, batches: Batches, data: PyTree) -> N
 
 
 def _check_source(have: np.ndarray, want: np.ndarray) -> None:
-    if (have[:2] != want[:2]).any():
+    if describe(have) != describe(want):
         raise ValueError(
             f"These chains were started with {describe(have)}, but batches is "
             f"{describe(want)}: pass the scheme they were started with."
@@ -111,6 +112,26 @@ def _check_source(have: np.ndarray, want: np.ndarray) -> None:
         raise ValueError(
             f"The data are not those that these chains were started with: as many rows "
             f"({have[2]}), other numbers or types. {_ANEW}"
+        )
+
+
+def check_streams(stream: np.ndarray, batches: Batches) -> None:
+    """Raises `ValueError` unless all chains `[C]` of each stream are there, in order.
+
+    Args:
+      stream: the number of each chain's stream.
+      batches: how many chains a stream has.
+    """
+    if len(stream) % batches.shared_by:
+        parts, whole = [], False
+    else:
+        parts = stream.reshape(-1, batches.shared_by)
+        whole = (parts == parts[:, :1]).all() and len(np.unique(parts)) == len(parts)
+    if not whole:
+        raise ValueError(
+            f"{batches} is for chains in groups of {batches.shared_by}, and the "
+            f"{len(stream)} chains are not whole groups: use a number of chains that "
+            f"is a multiple of {batches.shared_by}, and keep all chains of a group."
         )
 
 

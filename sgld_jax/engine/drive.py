@@ -216,6 +216,7 @@ class _Run:
             stopped,
             self._begin,
             self._size,
+            int(np.asarray(chain.batches.source)[0, 4]),
         )
         weights = one_weight(draws.weights)
         return Samples(

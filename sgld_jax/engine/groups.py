@@ -47,14 +47,22 @@ def group_size(chain: Any, data: PyTree, batches: Batches) -> int:
     num_chains = len(chain.count)
     if layout_of(chain.params, data).mesh is not None:
         return num_chains  # a group would lie on some of the devices only
-    asked = int(np.asarray(chain.group)[0])
-    return _largest_divisor(num_chains, asked or _suited(data, batches, num_chains))
+    asked, together = int(np.asarray(chain.group)[0]), batches.shared_by
+    if asked % together:
+        raise ValueError(
+            f"groups={num_chains // asked} makes groups of {asked} chains, but "
+            f"{together} chains share their batches: use at most "
+            f"{num_chains // together} groups, of whole streams, or None."
+        )
+    num_streams = num_chains // together
+    limit = asked // together or _suited(data, batches, num_streams)
+    return together * _largest_divisor(num_streams, limit)
 
 
-def _suited(data: PyTree, batches: Batches, num_chains: int) -> int:
-    """As many chains as have batches that fit the cache of a CPU."""
+def _suited(data: PyTree, batches: Batches, num_streams: int) -> int:
+    """As many streams as have batches that fit the cache of a CPU."""
     if batches.batch_size is None or jax.default_backend() != "cpu":
-        return num_chains
+        return num_streams
     leaves = jax.tree.leaves(data)
     row = sum(np.prod(np.shape(x)[1:]) * x.dtype.itemsize for x in leaves)
     return max(1, int(_CACHE // max(1, row * batches.batch_size)))

@@ -62,6 +62,7 @@ class RunReport(NamedTuple):
       interrupted: how to go on, if Ctrl-C or an exception stopped the run; else empty.
       begin: updates made of each chain before this run, int `[C]`.
       group_size: chains that were updated at once.
+      shared_by: chains that saw the same batches; 1 where each had its own.
     """
 
     updates: int
@@ -71,6 +72,7 @@ class RunReport(NamedTuple):
     interrupted: str
     begin: np.ndarray
     group_size: int
+    shared_by: int = 1
 
     def __str__(self) -> str:
         groups = f", chains in groups of {self.group_size}"
@@ -78,6 +80,11 @@ class RunReport(NamedTuple):
         lines = [
             f"{self.updates} updates in {self.seconds:.3g} s{groups * (not whole)}"
         ]
+        if self.shared_by > 1:
+            lines += [
+                f"{self.shared_by} chains share each batch and are correlated: R-hat "
+                f"is too good; errors come from the means of the chains of a stream"
+            ]
         lines += map(str, self.failures)
         return "\n".join(lines + [self.interrupted] * bool(self.interrupted))
 
@@ -129,6 +136,11 @@ class Samples:
     def failed(self) -> np.ndarray:
         """Which chains went non-finite, bool `[C]`."""
         return np.asarray(self.final.failure.step) >= 0
+
+    @property
+    def streams(self) -> np.ndarray:
+        """Numbers of the streams of batches, int `[C]`; equal where batches were."""
+        return np.asarray(self.final.batches.stream)
 
     def draw(self, chain: int, draw: int) -> PyTree:
         """One position: the parameters of draw `draw` of chain `chain`, leaves `[...]`.
@@ -223,6 +235,7 @@ class Samples:
                 other.interrupted,
                 mine.begin,
                 other.group_size,
+                other.shared_by,
             ),
         )
 

@@ -1,5 +1,6 @@
 """One update of all chains: gradient, sampler, new positions."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -9,7 +10,12 @@ import optax
 from sgld_jax.engine.chain import Chain
 from sgld_jax.engine.checks import check_chain, check_potential
 from sgld_jax.engine.devices import on_auto_axes
-from sgld_jax.potentials.batches import Batches, check_batches, full_batch
+from sgld_jax.potentials.batches import (
+    Batches,
+    BatchState,
+    check_batches,
+    full_batch,
+)
 from sgld_jax.potentials.data import num_rows
 from sgld_jax.potentials.potential import Potential, check_num_data
 
@@ -91,19 +97,47 @@ def advance(
       num_data: N, the rows that are there, however they are laid out.
     """
 
-    def one(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
-        indices, stream = batches.next(chain.batches, num_data)
-        batch = batches.take(data, indices)
+    def move(chain: Chain, batch: PyTree) -> tuple[Chain, jax.Array]:
         value, grads = jax.value_and_grad(_checked(potential))(chain.params, batch)
         update = optax.with_extra_args_support(sampler).update
         updates, state = update(grads, chain.state, chain.params, value=value)
         params = optax.apply_updates(chain.params, updates)
-        count = chain.count + 1
-        return chain._replace(
-            params=params, state=state, batches=stream, count=count
-        ), value
+        return chain._replace(params=params, state=state, count=chain.count + 1), value
 
-    return on_auto_axes(jax.vmap(one, (0, None)), chain, data)
+    def next_batch(stream: BatchState, data: PyTree) -> tuple[PyTree, BatchState]:
+        indices, stream = batches.next(stream, num_data)
+        return batches.take(data, indices), stream
+
+    def one(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
+        batch, stream = next_batch(chain.batches, data)
+        return move(chain._replace(batches=stream), batch)
+
+    def of_one_stream(chains: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
+        batch, first = next_batch(jax.tree.map(lambda x: x[0], chains.batches), data)
+        count, offset = (
+            jnp.full(batches.shared_by, x) for x in (first.count, first.offset)
+        )
+        stream = chains.batches._replace(count=count, offset=offset)
+        return jax.vmap(move, (0, None))(chains._replace(batches=stream), batch)
+
+    if batches.shared_by == 1:
+        every = jax.vmap(one, (0, None))
+    else:
+        every = _in_streams(of_one_stream, batches.shared_by)
+    return on_auto_axes(every, chain, data)
+
+
+def _in_streams(of_one_stream: Callable, size: int) -> Callable:
+    """An update of chains that share batches, `size` neighbours in each stream."""
+
+    def every(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
+        if len(chain.count) == size:  # a batch for all, taken without a gather
+            return of_one_stream(chain, data)
+        parts = jax.tree.map(lambda x: x.reshape(-1, size, *x.shape[1:]), chain)
+        moved = jax.vmap(of_one_stream, (0, None))(parts, data)
+        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), moved)
+
+    return every
 
 
 def _checked(potential: Potential) -> Potential:

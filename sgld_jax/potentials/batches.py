@@ -1,8 +1,9 @@
 """Batches: which rows of the data an update sees.
 
 A batch scheme is a stateless recipe; its state, one per chain, is a key and a
-position, so that a stream can be resumed at any step. Rows are chosen inside
-the compiled loop, without a sort, a stored permutation or a call to the host.
+position, so that a stream can be resumed at any step. Chains that share their batches
+hold the same state. Rows are chosen inside the compiled loop, without a sort, a stored
+permutation or a call to the host.
 """
 
 import dataclasses
@@ -15,7 +16,6 @@ import numpy as np
 from sgld_jax.arguments import check_count, shown
 from sgld_jax.fingerprint import fingerprint
 from sgld_jax.generator import below, words
-from sgld_jax.keys import check_key
 from sgld_jax.potentials.data import num_rows
 from sgld_jax.potentials.shuffle import permuted
 
@@ -26,13 +26,16 @@ class BatchState(NamedTuple):
     """Where a chain stands in its stream of batches.
 
     Attributes:
+      stream: number of the stream, int32 `[]`; chains of one number see the same rows.
       rng_key: a typed key `[]`, or None for `full_batch`; never changed.
       count: batches drawn, or epochs begun by schemes that have some, int32 `[]`.
       offset: rows used of this epoch, int32 `[]`; 0 for schemes without epochs.
       source: what the stream was started with and must go on with: kind of scheme,
-        batch size, N, fingerprint of the data, int32 `[4]`; never changed.
+        batch size, N, fingerprint of the data, chains that share a batch, int32 `[5]`;
+        never changed.
     """
 
+    stream: jax.Array
     rng_key: Any
     count: jax.Array
     offset: jax.Array
@@ -44,27 +47,33 @@ _KINDS = ("full_batch", "with_replacement", "shuffled", "blocks")
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Batches:
-    """A scheme that picks `batch_size` rows an update; None picks all of them."""
+    """A scheme that picks `batch_size` rows an update; None picks all of them.
+
+    `shared_by` chains in a row see the same batches.
+    """
 
     batch_size: int | None = None
+    shared_by: int = 1
     kind: ClassVar[int] = 0
 
     def __repr__(self) -> str:
-        return describe((self.kind, self.batch_size or 0))
+        return describe((self.kind, self.batch_size or 0, 0, 0, self.shared_by))
 
     def source(self, data: PyTree) -> np.ndarray:
         """What a stream of batches of these data begins with, see `BatchState`."""
         rows = 0 if data is None else num_rows(data)
-        return np.array(
-            [self.kind, self.batch_size or 0, rows, fingerprint(data) if rows else 0],
-            np.int32,
-        )
+        mark = fingerprint(data) if rows else 0
+        size = self.batch_size or 0
+        return np.array([self.kind, size, rows, mark, self.shared_by], np.int32)
 
-    def init(self, key: jax.Array, source: Any = (0, 0, 0, 0)) -> BatchState:
-        """The start of one chain's stream."""
+    def init(
+        self, key: jax.Array, number: Any = 0, source: Any = (0, 0, 0, 0, 1)
+    ) -> BatchState:
+        """The start of a stream."""
         zero = jnp.zeros([], jnp.int32)
         rng_key = None if self.batch_size is None else key
-        return BatchState(rng_key, zero, zero, jnp.asarray(source, jnp.int32))
+        number, source = (jnp.asarray(x, jnp.int32) for x in (number, source))
+        return BatchState(number, rng_key, zero, zero, source)
 
     def next(
         self, state: BatchState, num_data: int
@@ -87,11 +96,13 @@ class Batches:
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class _Sized(Batches):
+class Sized(Batches):
+    """A scheme with a batch size."""
+
     batch_size: int = 1
 
 
-class _WithReplacement(_Sized):
+class _WithReplacement(Sized):
     kind = 1
 
     def next(self, state: BatchState, num_data: int):
@@ -100,7 +111,7 @@ class _WithReplacement(_Sized):
         return indices, state._replace(count=state.count + 1)
 
 
-class _Shuffled(_Sized):
+class _Shuffled(Sized):
     kind = 2
 
     def next(self, state: BatchState, num_data: int):
@@ -120,64 +131,6 @@ class _Shuffled(_Sized):
         )
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class _Blocks(_Sized):
-    seed: int = 0
-    kind = 3
-
-    def __repr__(self) -> str:
-        seed = f", seed={self.seed}" if self.seed else ""
-        return f"blocks({self.batch_size}{seed})"
-
-    def source(self, data: PyTree) -> np.ndarray:
-        source = super().source(data)
-        # Another order of the rows is as other data. 0 says that they are not known.
-        mixed = np.array([source[3], self.seed], np.uint32)
-        source[3] = fingerprint(mixed) if source[3] and self.seed else source[3]
-        return source
-
-    def next(self, state: BatchState, num_data: int):
-        start, state = self.next_start(state, num_data)
-        place = (start + jnp.arange(self.batch_size, dtype=jnp.int32)) % num_data
-        return self._order(place, num_data), state
-
-    def next_start(self, state: BatchState, num_data: int):
-        """Where the next block begins in the order of the rows."""
-        turn = below(state.rng_key, state.count, jnp.zeros(1, jnp.uint32), num_data)
-        start = (turn[0] + state.offset) % num_data  # start of the block
-        end = state.offset + self.batch_size
-        done = (end >= num_data).astype(jnp.int32)
-        return start, state._replace(count=state.count + done, offset=end * (1 - done))
-
-    def laid_out(self, data: PyTree) -> tuple[Batches, PyTree]:
-        num_data = num_rows(data)
-        places = np.arange(num_data + self.batch_size - 1, dtype=np.int32) % num_data
-        rows = np.asarray(self._order(jnp.asarray(places), num_data))
-        return _LaidOut(self.batch_size, self), jax.tree.map(lambda x: x[rows], data)
-
-    def _order(self, place: jax.Array, num_data: int) -> jax.Array:
-        """The rows at some places of the order, a shuffle that the seed makes."""
-        first, zero = jnp.int32(0), jnp.zeros(1, jnp.uint32)
-        keys = jnp.stack(words(jax.random.key(self.seed), first, zero))
-        return permuted(place, jnp.broadcast_to(keys, (2, len(place))), num_data)
-
-
-@dataclasses.dataclass(frozen=True, repr=False)
-class _LaidOut(_Sized):
-    """Blocks of rows that lie in order, the first ones once more at the end."""
-
-    scheme: _Blocks = _Blocks()
-
-    def next(self, state: BatchState, num_data: int):
-        return self.scheme.next_start(state, num_data)
-
-    def take(self, data: PyTree, indices: Any) -> PyTree:
-        def block(x: Any) -> jax.Array:
-            return jax.lax.dynamic_slice_in_dim(x, indices, self.batch_size)
-
-        return jax.tree.map(block, data)
-
-
 def full_batch() -> Batches:
     """Every update sees all rows: the gradient of U itself, without minibatch noise.
 
@@ -188,20 +141,29 @@ def full_batch() -> Batches:
     return Batches()
 
 
-def with_replacement(batch_size: int) -> Batches:
+def with_replacement(batch_size: int, *, shared_by: int = 1) -> Batches:
     """`batch_size` rows drawn independently and uniformly, for each chain its own.
+
+    Chains that share their batches read the data once for all of them, which makes
+    many chains of a model with many features several times faster. The law of each is
+    the same, but they move together as far as minibatch noise moves them: R-hat is
+    then too good, and `summary`, `ess` and `mcse` take errors from the means over the
+    chains of a stream. Noise is each chain's own.
 
     Args:
       batch_size: n, at least 1 and at most the number of rows.
+      shared_by: how many neighbouring chains see the same batches; divides the number
+        of chains.
 
     Example:
       >>> import sgld_jax
       >>> batches = sgld_jax.with_replacement(32)
+      >>> eight_streams_for_64_chains = sgld_jax.with_replacement(32, shared_by=8)
     """
-    return _WithReplacement(_checked(batch_size))
+    return _WithReplacement(*checked_sizes(batch_size, shared_by))
 
 
-def shuffled(batch_size: int) -> Batches:
+def shuffled(batch_size: int, *, shared_by: int = 1) -> Batches:
     """Epochs in a fresh random order: each row once an epoch, for each chain its own.
 
     Where n does not divide N, a batch takes the last rows of one epoch and the
@@ -210,6 +172,7 @@ def shuffled(batch_size: int) -> Batches:
 
     Args:
       batch_size: n, at least 1 and at most the number of rows.
+      shared_by: as `with_replacement`.
 
     Example:
       >>> import sgld_jax
@@ -218,39 +181,14 @@ def shuffled(batch_size: int) -> Batches:
     Source: the swap-or-not shuffle of Hoang, Morris and Rogaway 2012, *An
     enciphering scheme based on a card shuffle*, with a statistical hash.
     """
-    return _Shuffled(_checked(batch_size))
-
-
-def blocks(batch_size: int, seed: int = 0) -> Batches:
-    """Blocks of neighbouring rows, of an order that the rows are laid into once.
-
-    Nothing is gathered, which is most of the time of a small model's update.
-    `sample` lays the rows out once, which takes the memory of the data again. Each
-    epoch of each chain begins at a row of its own, drawn uniformly, and goes round;
-    where n does not divide N its last block runs on into its first rows.
-
-    Every block is as likely as every other, so gradients are unbiased. Their variance
-    is that of the means of the N blocks that there are: larger for one order of the
-    rows and smaller for another, and on average over seeds that of rows drawn without
-    replacement. Chains share the order: with few blocks, use `shuffled`.
-
-    Args:
-      batch_size: n, at least 1 and at most the number of rows.
-      seed: of the order of the rows, 0 to 2³² − 1.
-
-    Example:
-      >>> import sgld_jax
-      >>> batches = sgld_jax.blocks(32)
-    """
-    check_count("seed", seed, 0)
-    check_key(seed)
-    return _Blocks(_checked(batch_size), int(seed))
+    return _Shuffled(*checked_sizes(batch_size, shared_by))
 
 
 def describe(source: Any) -> str:
-    """A scheme as one types it, from the first two numbers of a source."""
-    kind, size = source[:2]
-    return f"{_KINDS[kind]}({size or ''})"
+    """A scheme as one types it, from a source, see `BatchState`."""
+    kind, size, _, _, shared_by = source
+    shared = f", shared_by={shared_by}" if shared_by > 1 else ""
+    return f"{_KINDS[kind]}({size or ''}{shared})"
 
 
 def check_batches(batches: Batches, data: PyTree) -> None:
@@ -275,6 +213,8 @@ def check_batches(batches: Batches, data: PyTree) -> None:
         )
 
 
-def _checked(batch_size: int) -> int:
+def checked_sizes(batch_size: int, shared_by: int) -> tuple[int, int]:
+    """What schemes are made of; raises for what are not whole numbers from 1 on."""
     check_count("batch_size", batch_size, 1)
-    return int(batch_size)
+    check_count("shared_by", shared_by, 1)
+    return int(batch_size), int(shared_by)
