@@ -15,6 +15,8 @@ wait in memory, and that was slower on a CPU with AVX2 and mostly on an H200.
 is never 0, so of one key they and we make different numbers.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -34,6 +36,10 @@ _SIN = (
     0.07967590540647507,
     -0.004592289216816425,
 )
+
+
+# Traced once for each shape, into the caller's program: the same text, in less time.
+_traced_once = functools.partial(jax.jit, inline=True)
 
 
 def normal(key: jax.Array, count: jax.Array, position: jax.Array) -> jax.Array:
@@ -85,6 +91,7 @@ def words(key: jax.Array, count: jax.Array, position: jax.Array) -> tuple:
     return threefry(k0, k1, first, position)
 
 
+@_traced_once
 def threefry(k0, k1, x0, x1) -> tuple:
     """The block cipher Threefry-2×32 of 20 rounds: uint32, elementwise.
 
@@ -103,6 +110,7 @@ def threefry(k0, k1, x0, x1) -> tuple:
     return x0, x1
 
 
+@_traced_once
 def box_muller(x0: jax.Array, x1: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Two independent standard normals of two words of random bits, float32.
 

@@ -115,9 +115,10 @@ def test_an_exception_from_a_callback_leaves_the_draws_so_far():
 
 
 SLOW_RUN = """
-    import time
+    import signal, time
     import jax, jax.numpy as jnp, numpy as np, sgld_jax
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # shells may ignore it
     seen = []
 
     def wait(x):

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from sgld_jax.arguments import shown
 from sgld_jax.engine.chain import Chain, Failure, pick
 from sgld_jax.engine.groups import in_groups
-from sgld_jax.engine.program import traced
+from sgld_jax.engine.program import Program, traced
 from sgld_jax.leaves import is_numeric
 from sgld_jax.states import traces
 
@@ -147,7 +147,9 @@ def model_of(
       data: leaves `[N, ...]`.
       size: chains that are updated at once.
     """
-    group = jax.tree.map(lambda x: x[:size], chain)
+    group = chain
+    if size < len(chain.count):
+        group = jax.eval_shape(lambda: jax.tree.map(lambda x: x[:size], chain))
     step, (_, value) = traced(step, group, data)
     record, draw = traced(functools.partial(_record, collect), group, value)
     num_chains = len(chain.count)
@@ -161,7 +163,11 @@ def empty_block(draw: Draw, max_bytes: int) -> Draw:
     """A block of as many draws as fit, `[K, C, ...]`: K follows from sizes alone."""
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(draw))
     num_rows = min(_MAX_ROWS, max(1, max_bytes // max(size, 1)))
-    return jax.tree.map(lambda x: jnp.zeros((num_rows, *x.shape), x.dtype), draw)
+
+    def block() -> Draw:
+        return jax.tree.map(lambda x: jnp.zeros((num_rows, *x.shape), x.dtype), draw)
+
+    return Program(block)()  # one program for all leaves
 
 
 def _unwatched(model: Model, data: PyTree, old: _Carry) -> _Carry:
