@@ -1,6 +1,7 @@
 """Who runs: ours through `sample`, and rivals in the loop their users write.
 
     ours         sgld_jax.sgld through sgld_jax.resume, as users have it
+    bare         our update in a bare scan: what `resume` could cost at best
     floor        the same update without noise, optax.sgd, in a bare scan: no sampler
                  can be faster
     add_noise    optax.add_noise after optax.sgd, whose scale the user works out
@@ -20,7 +21,7 @@ import optax
 
 import sgld_jax
 from benchmarks.models import Model
-from benchmarks.timing import Loop
+from benchmarks.timing import Loop, clocked
 from sgld_jax.engine.update import advance
 
 PyTree = Any
@@ -28,13 +29,14 @@ PyTree = Any
 STEP_SIZE = 1e-6
 
 
-def ours(model: Model, num_chains: int, batches: Any) -> Loop:
+def ours(model: Model, num_chains: int, batches: Any, **options: Any) -> Loop:
     """`resume` as users call it, new objects every time, by the clock on the wall."""
     chain = _start(model, sgld_jax.sgld(STEP_SIZE), num_chains, batches)
+    reports = []
 
-    def loop(updates: int) -> float:
+    def run(updates: int) -> float:
         began = time.perf_counter()
-        sgld_jax.resume(
+        samples = sgld_jax.resume(
             chain,
             sgld_jax.sgld(STEP_SIZE),
             model.potential(),
@@ -42,10 +44,17 @@ def ours(model: Model, num_chains: int, batches: Any) -> Loop:
             thinning=updates,
             data=model.data,
             batches=batches,
+            **options,
         )
+        reports[:] = [samples.report]
         return time.perf_counter() - began
 
-    return loop
+    return Loop(run, lambda: reports[0].temporary_bytes)
+
+
+def bare(model: Model, num_chains: int, batches: Any) -> Loop:
+    """Our own update in a bare scan, with our batches."""
+    return _scan(model, sgld_jax.sgld(STEP_SIZE), num_chains, batches)
 
 
 def floor(model: Model, num_chains: int, batches: Any) -> Loop:
@@ -89,7 +98,7 @@ def blackjax(model: Model, num_chains: int, batches: Any) -> Loop:
         return jax.vmap(one_chain)(params, jax.random.split(key, num_chains))
 
     params = jax.vmap(model.init)(jax.random.split(jax.random.key(0), num_chains))
-    return _clocked(lambda n: run(params, jax.random.key(1), n, data))
+    return clocked(run, lambda n: (params, jax.random.key(1), n, data))
 
 
 def _gradient_of_log_density(model: Model) -> Callable:
@@ -138,13 +147,4 @@ def _scan(model: Model, sampler: Any, num_chains: int, batches: Any) -> Loop:
         start = chain, jnp.zeros(num_chains)
         return jax.lax.scan(one, start, None, length=updates)[0]
 
-    return _clocked(lambda n: run(chain, n, data))
-
-
-def _clocked(run: Callable[[int], PyTree]) -> Loop:
-    def loop(updates: int) -> float:
-        began = time.perf_counter()
-        jax.block_until_ready(run(updates))
-        return time.perf_counter() - began
-
-    return loop
+    return clocked(run, lambda n: (chain, n, data))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from benchmarks.timing import interleaved
+from benchmarks.timing import clocked, interleaved
 from sgld_jax.noise import normal_like
 
 SIZES = (50, 26_122, 10**6, 10**7)
@@ -35,7 +35,7 @@ def compile_times(leaves: tuple = LEAVES) -> list[dict]:
         tree = [jnp.zeros(540) for _ in range(count)]
         for name, draw in DRAWS.items():
             began = time.perf_counter()
-            _scan(draw, 2).lower(jax.random.key(0), tree).compile()
+            _scan(draw).lower(jax.random.key(0), tree, 2).compile()
             seconds = time.perf_counter() - began
             rows.append({"leaves": count, "drawn by": name, "compile s": seconds})
     return rows
@@ -66,11 +66,11 @@ DRAWS: dict[str, Callable] = {
 }
 
 
-def _scan(draw: Callable, updates: int):
+def _scan(draw: Callable):
     """θ ← 0.99 θ + 0.01 ξ, so often."""
 
-    @jax.jit
-    def run(key, tree):
+    @functools.partial(jax.jit, static_argnums=2)
+    def run(key, tree, updates):
         def body(carry, _):
             tree, count = carry
             noise = draw(key, count, tree)
@@ -83,13 +83,5 @@ def _scan(draw: Callable, updates: int):
 
 
 def _loop(draw: Callable, size: int):
-    scan = functools.cache(functools.partial(_scan, draw))
     key, tree = jax.random.key(0), jnp.zeros(size)
-
-    def loop(updates: int) -> float:
-        run = scan(updates)
-        began = time.perf_counter()
-        jax.block_until_ready(run(key, tree))
-        return time.perf_counter() - began
-
-    return loop
+    return clocked(_scan(draw), lambda updates: (key, tree, updates))

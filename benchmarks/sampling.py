@@ -12,7 +12,7 @@ LARGE = 100_000  # rows of the regressions
 
 def logistic_50() -> tuple[Model, tuple[int, ...]]:
     """50 features, batches of 32."""
-    return logistic(50, LARGE, 32), (1, 64, 4096 if _is_gpu() else 1024)
+    return logistic(50, LARGE, 32), (1, 64, *((4096,) if _is_gpu() else (1024, 10_000)))
 
 
 def logistic_500() -> tuple[Model, tuple[int, ...]]:
@@ -50,24 +50,30 @@ def rows(
                     "slowest": t.high,
                     "its time over ours": t.micro / reference,
                     "first call s": t.first_call,
+                    "temporaries MB": t.megabytes,
                 }
             )
     return table
 
 
 def _loops(model: Model, num_chains: int) -> dict[str, Loop]:
-    """All entrants on rows drawn with replacement, some of them also on blocks."""
+    """All entrants on rows drawn with replacement, some of them on other batches."""
     drawn = sgld_jax.with_replacement(model.batch_size)
     blocks = sgld_jax.blocks(model.batch_size)
     given = model, num_chains
+    one_for_all = sgld_jax.with_replacement(model.batch_size, shared_by=num_chains)
+    shared = {"sgld_jax.sample, one batch for all": entrants.ours(*given, one_for_all)}
     return {
         "sgld_jax.sample": entrants.ours(*given, drawn),
+        "sgld_jax.sample, with progress": entrants.ours(*given, drawn, progress=True),
+        "our update in a bare scan": entrants.bare(*given, drawn),
         "SGD, no noise": entrants.floor(*given, drawn),
         "optax.add_noise": entrants.add_noise(*given, drawn),
         "blackjax.sgld": entrants.blackjax(*given, None),
         "sgld_jax.sample, blocks": entrants.ours(*given, blocks),
         "SGD, no noise, blocks": entrants.floor(*given, blocks),
         "blackjax.sgld, our blocks": entrants.blackjax(*given, blocks),
+        **(shared if num_chains > 1 else {}),
     }
 
 

@@ -217,6 +217,7 @@ class _Run:
             self._begin,
             self._size,
             int(np.asarray(chain.batches.source)[0, 4]),
+            self._fast.temporary_bytes,
         )
         weights = one_weight(draws.weights)
         return Samples(

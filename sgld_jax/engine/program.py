@@ -67,6 +67,12 @@ class Program:
         self._executable = _compiled(lowered, closed, (self._constants, args))
         self.seconds = time.perf_counter() - began
 
+    @property
+    def temporary_bytes(self) -> int:
+        """Memory beside arguments and outputs; 0 where the device does not say."""
+        analysis = self._executable.memory_analysis()
+        return 0 if analysis is None else int(analysis.temp_size_in_bytes)
+
     def __call__(self, *args: PyTree) -> PyTree:
         """The outputs of the function; arguments at `donate` are used up."""
         leaves = map(jax.tree.leaves, args)

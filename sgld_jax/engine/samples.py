@@ -63,6 +63,7 @@ class RunReport(NamedTuple):
       begin: updates made of each chain before this run, int `[C]`.
       group_size: chains that were updated at once.
       shared_by: chains that saw the same batches; 1 where each had its own.
+      temporary_bytes: memory on the device beside data, chains and draws.
     """
 
     updates: int
@@ -72,7 +73,8 @@ class RunReport(NamedTuple):
     interrupted: str
     begin: np.ndarray
     group_size: int
-    shared_by: int = 1
+    shared_by: int
+    temporary_bytes: int
 
     def __str__(self) -> str:
         groups = f", chains in groups of {self.group_size}"
@@ -236,6 +238,7 @@ class Samples:
                 mine.begin,
                 other.group_size,
                 other.shared_by,
+                max(mine.temporary_bytes, other.temporary_bytes),
             ),
         )
 
