@@ -7,25 +7,32 @@ to start reading: `sgld_jax/kernels/sgld.py`, whose first screen is the equation
 from sgld_jax.analysis import plots
 from sgld_jax.analysis.arviz import to_arviz
 from sgld_jax.analysis.diagnostics import ess, mcse, rhat, summary
-from sgld_jax.analysis.predictive import entropy_split, predictive_probs
+from sgld_jax.analysis.predict import predict
+from sgld_jax.analysis.predictive import (
+    entropy_split,
+    predictive_probs,
+    variance_split,
+)
 from sgld_jax.analysis.scores import brier, expected_calibration_error, nll
 from sgld_jax.engine.chain import Chain, stacked, start
+from sgld_jax.engine.files import load
+from sgld_jax.engine.own_draws import samples_from_draws
 from sgld_jax.engine.sample import resume, sample
 from sgld_jax.engine.samples import Samples
 from sgld_jax.engine.update import step
 from sgld_jax.kernels.sgld import sgld
 from sgld_jax.keys import Unseeded
+from sgld_jax.potentials import likelihoods
 from sgld_jax.potentials.batches import (
     full_batch,
     shuffled,
     with_replacement,
 )
 from sgld_jax.potentials.blocks import blocks
-from sgld_jax.potentials.potential import (
-    from_log_density,
-    gaussian_prior,
-    minibatch_potential,
-)
+from sgld_jax.potentials.hierarchical import hierarchical
+from sgld_jax.potentials.networks import Network, from_linen, from_nnx
+from sgld_jax.potentials.potential import from_log_density, minibatch_potential
+from sgld_jax.potentials.priors import fan_in_prior, gaussian_prior
 from sgld_jax.preconditioners import Preconditioner, diagonal, identity
 from sgld_jax.seeding import seed
 
@@ -33,6 +40,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Chain",
+    "Network",
     "Preconditioner",
     "Samples",
     "Unseeded",
@@ -42,18 +50,26 @@ __all__ = [
     "entropy_split",
     "ess",
     "expected_calibration_error",
+    "fan_in_prior",
+    "from_linen",
     "from_log_density",
+    "from_nnx",
     "full_batch",
     "gaussian_prior",
+    "hierarchical",
     "identity",
+    "likelihoods",
+    "load",
     "mcse",
     "minibatch_potential",
     "nll",
     "plots",
+    "predict",
     "predictive_probs",
     "resume",
     "rhat",
     "sample",
+    "samples_from_draws",
     "seed",
     "sgld",
     "shuffled",
@@ -62,5 +78,6 @@ __all__ = [
     "step",
     "summary",
     "to_arviz",
+    "variance_split",
     "with_replacement",
 ]

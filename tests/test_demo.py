@@ -26,7 +26,7 @@ from sgld_jax.analysis.scores import (
 from sgld_jax.demo import experiment, pictures, report
 from sgld_jax.demo.model import NUM_TRAIN, SWARM_VARIANCE, Model
 from sgld_jax.engine.chain import Failure
-from sgld_jax.engine.samples import ChainFailure
+from sgld_jax.engine.report import ChainFailure
 
 FILES = {
     "draws.npz",

@@ -10,7 +10,7 @@ import optax
 import pytest
 
 import sgld_jax
-from sgld_jax.engine import program as program_module
+from sgld_jax import program as program_module
 from tests.runs import QUADRATIC, normal, on_data, run
 
 

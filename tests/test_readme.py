@@ -10,11 +10,15 @@ ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_code_in_the_readme_runs():
-    pytest.importorskip("flax")
+@pytest.mark.parametrize(
+    "name, least", [("README.md", 20), ("docs/coming_from.md", 15)]
+)
+def test_the_code_in_the_documents_runs(name, least):
+    for module in ("flax", "equinox"):
+        pytest.importorskip(module)
     pytest.importorskip("arviz", exc_type=ImportError)
-    result = doctest.testfile(str(ROOT / "README.md"), module_relative=False)
-    assert result.attempted > 20 and result.failed == 0
+    result = doctest.testfile(str(ROOT / name), module_relative=False)
+    assert result.attempted > least and result.failed == 0
 
 
 def test_the_two_commands_are_those_that_ci_runs():

@@ -13,15 +13,17 @@ import sgld_jax
 PACKAGE = pathlib.Path(sgld_jax.__file__).parent
 
 SURFACE = """
-Chain Preconditioner Samples Unseeded blocks brier diagonal entropy_split ess
-expected_calibration_error from_log_density full_batch gaussian_prior identity mcse
-minibatch_potential nll plots predictive_probs resume rhat sample seed sgld shuffled
-stacked start step summary to_arviz with_replacement
+Chain Network Preconditioner Samples Unseeded blocks brier diagonal entropy_split ess
+expected_calibration_error fan_in_prior from_linen from_log_density from_nnx full_batch
+gaussian_prior hierarchical identity likelihoods load mcse minibatch_potential nll plots predict
+predictive_probs resume rhat sample samples_from_draws seed sgld shuffled stacked start step summary to_arviz
+variance_split with_replacement
 """.split()
 
 # From the ground up. A file may import from its own floor and from those below it.
 FLOORS = [
     {
+        "archive",
         "arguments",
         "generator",
         "leaves",
@@ -30,6 +32,7 @@ FLOORS = [
         "keys",
         "parameters",
         "preconditioners",
+        "program",
         "schedules",
         "seeding",
         "states",

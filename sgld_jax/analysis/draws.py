@@ -60,11 +60,35 @@ def healthy_array(
             f"samples.params is a tree of {len(leaves)} arrays: expected one, {what}. "
             f"Pass samples.healthy().params[...], or keep it alone with collect."
         )
+    kept = _healthy_chains(draws)
+    return leaves[0][kept], usable_weights(draws, weighted, kept)
+
+
+def healthy_tree(draws: Any) -> tuple[PyTree, tuple[int, int]]:
+    """Parameters `[C', S, ...]` of the chains that are finite, and C' and S.
+
+    Raises:
+      ValueError: for leaves without common axes C and S, or where no chain is left.
+    """
+    tree = jax.tree.map(np.asarray, tree_of(draws))
+    shapes = {x.shape[:2] for x in jax.tree.leaves(tree)}
+    if len(shapes) != 1 or len(next(iter(shapes))) < 2 or 0 in next(iter(shapes)):
+        raise ValueError(
+            f"The draws have the leading axes {sorted(shapes)}: expected Samples, or "
+            f"arrays [C, S, ...], chain and draw first. One position is x[None, None]."
+        )
+    if is_samples(draws):
+        kept = _healthy_chains(draws)
+        tree = jax.tree.map(lambda x: x[kept], tree)
+    return tree, jax.tree.leaves(tree)[0].shape[:2]
+
+
+def _healthy_chains(draws: Any) -> np.ndarray:
+    """The numbers of the chains of `Samples` that are finite; warns of the others."""
     bad = {int(i): "failed, see samples.report" for i in np.flatnonzero(draws.failed)}
     if bad:
         warn(_left_out(bad, draws.num_chains))
-    kept = np.flatnonzero(~np.asarray(draws.failed))
-    return leaves[0][kept], usable_weights(draws, weighted, kept)
+    return np.flatnonzero(~np.asarray(draws.failed))
 
 
 def usable_weights(draws: Any, weighted: bool | None, kept: Any) -> np.ndarray | None:

@@ -10,9 +10,9 @@ import numpy as np
 from sgld_jax.potentials.potential import (
     Potential,
     from_log_density,
-    gaussian_prior,
     minibatch_potential,
 )
+from sgld_jax.potentials.priors import gaussian_prior
 
 PyTree = Any
 

@@ -1,5 +1,6 @@
 """Chains: where they start, and one update of all of them."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -65,6 +66,20 @@ class Chain(NamedTuple):
     count: jax.Array
     failure: Failure
     group: jax.Array
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class StoredState:
+    """The state of a sampler as named arrays, until `resume` or `step` has the sampler.
+
+    Attributes:
+      names: where each array belongs.
+      arrays: leaves `[C, ...]`, keys among them.
+    """
+
+    names: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+    arrays: tuple[jax.Array, ...]
 
 
 class Stacked(NamedTuple):

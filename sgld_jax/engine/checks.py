@@ -10,12 +10,12 @@ from jax.core import Tracer
 
 from sgld_jax.arguments import check_takes, shown
 from sgld_jax.engine.devices import Layout, layout_of
-from sgld_jax.engine.program import Program
 from sgld_jax.keys import is_key
 from sgld_jax.leaves import instances, paths
 from sgld_jax.noise import MAX_COUNT
 from sgld_jax.potentials.batches import Batches, describe
 from sgld_jax.preconditioners import FixedMetric
+from sgld_jax.program import Program
 from sgld_jax.seeding import slot_structure
 from sgld_jax.states import Trace, traces
 

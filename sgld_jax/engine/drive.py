@@ -18,9 +18,10 @@ from sgld_jax.engine.devices import Layout, layout_of
 from sgld_jax.engine.draws import Draws, one_weight
 from sgld_jax.engine.loop import Draw, chunk, empty_block, model_of
 from sgld_jax.engine.plan import Plan, Steps
-from sgld_jax.engine.program import Program
 from sgld_jax.engine.progress import Progress
-from sgld_jax.engine.samples import RunReport, Samples, failures_of
+from sgld_jax.engine.report import RunReport, failures_of
+from sgld_jax.engine.samples import Samples
+from sgld_jax.program import Program
 from sgld_jax.warn import warn
 
 PyTree = Any

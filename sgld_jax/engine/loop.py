@@ -18,8 +18,8 @@ import jax.numpy as jnp
 from sgld_jax.arguments import shown
 from sgld_jax.engine.chain import Chain, Failure, pick
 from sgld_jax.engine.groups import in_groups
-from sgld_jax.engine.program import Program, traced
 from sgld_jax.leaves import is_numeric
+from sgld_jax.program import Program, traced
 from sgld_jax.states import traces
 
 PyTree = Any

@@ -20,6 +20,7 @@ from sgld_jax.engine.checks import (
 )
 from sgld_jax.engine.devices import layout_of
 from sgld_jax.engine.drive import drive
+from sgld_jax.engine.files import with_state_of
 from sgld_jax.engine.groups import chosen_size, group_size
 from sgld_jax.engine.plan import Plan
 from sgld_jax.engine.samples import Samples
@@ -152,6 +153,7 @@ def resume(
     check_sampler(sampler)
     check_batches(batches, data)
     check_potential(potential)
+    chain = with_state_of(sampler, chain)
     plan = _plan(num_samples, burn_in, thinning, resumed=True)
     check_room(chain, plan.total)
     check_belongs(chain, sampler, batches, data)

@@ -1,94 +1,19 @@
 """What a run returns."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from sgld_jax.engine.chain import Chain
+from sgld_jax.engine.report import RunReport, failures_of
 from sgld_jax.keys import is_key
 from sgld_jax.leaves import paths
 
 PyTree = Any
 
 _SHOWN = 12  # leaves, and lines of the report, in a repr
-_HYPERPARAMETERS = ("the step size", "the temperature")
-
-
-class ChainFailure(NamedTuple):
-    """One chain that went non-finite.
-
-    Attributes:
-      chain: its number.
-      step: the update that failed, counted from 0.
-      leaf: where it showed: a parameter by its path, "the potential", or the cause,
-        "the step size" or "the temperature".
-    """
-
-    chain: int
-    step: int
-    leaf: str
-
-    def __str__(self) -> str:
-        if self.leaf in _HYPERPARAMETERS:
-            return (
-                f"chain {self.chain}: {self.leaf} was negative or not a number in "
-                f"update {self.step}; look at its schedule"
-            )
-        if self.step == 0:
-            return (
-                f"chain {self.chain} failed in its first update, at {self.leaf}: it "
-                f"started where the potential or its gradient is not finite; look at "
-                f"init"
-            )
-        return (
-            f"chain {self.chain} went non-finite in update {self.step} at {self.leaf} "
-            f"and stays at its last finite position; usual causes: a step size too "
-            f"large, log(0) or 0/0 in the potential, NaN in the data, a density that "
-            f"is 0 somewhere (a scale above 0 is sampled as its logarithm)"
-        )
-
-
-class RunReport(NamedTuple):
-    """What happened in a run.
-
-    Attributes:
-      updates: updates made of every chain in this run.
-      seconds: wall time, without compilation.
-      compile_seconds: time to trace, to lower and, unless the program was kept, to
-        compile.
-      failures: the chains that have gone non-finite so far.
-      interrupted: how to go on, if Ctrl-C or an exception stopped the run; else empty.
-      begin: updates made of each chain before this run, int `[C]`.
-      group_size: chains that were updated at once.
-      shared_by: chains that saw the same batches; 1 where each had its own.
-      temporary_bytes: memory on the device beside data, chains and draws.
-    """
-
-    updates: int
-    seconds: float
-    compile_seconds: float
-    failures: tuple[ChainFailure, ...]
-    interrupted: str
-    begin: np.ndarray
-    group_size: int
-    shared_by: int
-    temporary_bytes: int
-
-    def __str__(self) -> str:
-        groups = f", chains in groups of {self.group_size}"
-        whole = self.group_size >= len(self.begin)
-        lines = [
-            f"{self.updates} updates in {self.seconds:.3g} s{groups * (not whole)}"
-        ]
-        if self.shared_by > 1:
-            lines += [
-                f"{self.shared_by} chains share each batch and are correlated: R-hat "
-                f"is too good; errors come from the means of the chains of a stream"
-            ]
-        lines += map(str, self.failures)
-        return "\n".join(lines + [self.interrupted] * bool(self.interrupted))
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -166,6 +91,24 @@ class Samples:
         shown += [f"  and {len(lines) - _SHOWN} more lines"] * (len(lines) > _SHOWN)
         head = f"Samples: {self.num_chains} chains of {self.num_samples} draws"
         return "\n".join([head, *shown])
+
+    def save(self, folder: Any) -> None:
+        """Writes everything into a new folder, for `sgld_jax.load` and for other tools.
+
+        Arrays are NumPy's files, with a manifest of their shapes, types and SHA-256.
+        Nothing is pickled, nothing is overwritten, and the folder appears when it is
+        whole. Draws alone for ArviZ: `to_arviz(samples).to_netcdf(path)`.
+
+        Args:
+          folder: a path where nothing is yet.
+
+        Raises:
+          FileExistsError: if there is something already.
+          TypeError: for trees whose keys are neither text nor whole numbers.
+        """
+        from sgld_jax.engine import files  # which needs this class
+
+        files.save(self, folder)
 
     def healthy(self) -> "Samples":
         """The same draws without the chains that went non-finite."""
@@ -270,15 +213,4 @@ def _check_goes_on(first: Samples, later: Samples) -> None:
     raise ValueError(
         f"Cannot append: {problem}. Expected what resume(samples.final, ...) returned. "
         f"For independent runs, stack chains: np.concatenate of params along axis 0."
-    )
-
-
-def failures_of(chain: Chain) -> tuple[ChainFailure, ...]:
-    """The chains that have gone non-finite, with the name of the leaf."""
-    names = [path for path, leaf in paths(chain.params).items() if leaf is not None]
-    names += ["the potential", *_HYPERPARAMETERS]
-    steps, leaves = np.asarray(chain.failure.step), np.asarray(chain.failure.leaf)
-    return tuple(
-        ChainFailure(int(i), int(steps[i]), names[leaves[i]])
-        for i in np.flatnonzero(steps >= 0)
     )

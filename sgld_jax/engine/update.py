@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import optax
 
 from sgld_jax.engine.chain import Chain
-from sgld_jax.engine.checks import check_chain, check_potential
+from sgld_jax.engine.checks import check_chain, check_potential, check_sampler
 from sgld_jax.engine.devices import on_auto_axes
+from sgld_jax.engine.files import with_state_of
 from sgld_jax.potentials.batches import (
     Batches,
     BatchState,
@@ -63,6 +64,8 @@ def step(
       Array([3, 3, 3, 3], dtype=int32)
     """
     check_chain(chain)
+    check_sampler(sampler)
+    chain = with_state_of(sampler, chain)
     check_potential(potential)
     check_batches(batches, data)
     if batch is None:

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 
 from sgld_jax.arguments import check_count, check_takes
-from sgld_jax.leaves import check_positive, matched, wide_dtype
 from sgld_jax.potentials.data import num_rows
 
 PyTree = Any
@@ -126,47 +125,6 @@ def from_log_density(log_density: Callable[[PyTree], jax.Array]) -> Potential:
         "With data: sgld_jax.minibatch_potential(log_prior, log_likelihood, num_data).",
     )
     return _Density(without_jit(log_density))
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class _Gaussian:
-    scale: PyTree
-
-    def __call__(self, params: PyTree) -> jax.Array:
-        scale = matched(self.scale, params, "gaussian_prior(scale)")
-        values = (jnp.asarray(x) for x in jax.tree.leaves(params))
-        leaves = list(zip(values, jax.tree.leaves(scale)))
-        dtypes = [wide_dtype(x) for x, _ in leaves]
-        widest = jnp.float64 if jnp.float64 in dtypes else jnp.float32
-        squares = (
-            jnp.sum((x.astype(d) / jnp.asarray(s, d)) ** 2).astype(widest)
-            for (x, s), d in zip(leaves, dtypes)
-        )
-        return -0.5 * sum(squares, jnp.zeros([], widest))
-
-
-def gaussian_prior(scale: PyTree) -> Callable[[PyTree], jax.Array]:
-    """The log density of independent N(0, scale²) priors, up to a constant.
-
-    `optax.add_decayed_weights(1 / scale**2)` before a sampler is the same prior in
-    a loop whose loss has none.
-
-    Args:
-      scale: standard deviation of the prior, one number or a tree like the
-        parameters. For a network, 2/√fan_in for weights and 1 for biases is a
-        usual start.
-
-    Raises:
-      ValueError: if a scale is not finite and above 0.
-
-    Example:
-      >>> import jax.numpy as jnp, sgld_jax
-      >>> log_prior = sgld_jax.gaussian_prior(2.0)
-      >>> float(log_prior({"w": jnp.array([2.0, 4.0])}))
-      -2.5
-    """
-    check_positive(scale, "gaussian_prior(scale)")
-    return _Gaussian(scale)
 
 
 def without_jit(function: Callable) -> Callable:
