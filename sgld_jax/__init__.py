@@ -29,6 +29,7 @@ from sgld_jax.potentials.batches import (
     with_replacement,
 )
 from sgld_jax.potentials.blocks import blocks
+from sgld_jax.potentials.check import check_potential
 from sgld_jax.potentials.hierarchical import hierarchical
 from sgld_jax.potentials.networks import Network, from_linen, from_nnx
 from sgld_jax.potentials.potential import from_log_density, minibatch_potential
@@ -46,6 +47,7 @@ __all__ = [
     "Unseeded",
     "blocks",
     "brier",
+    "check_potential",
     "diagonal",
     "entropy_split",
     "ess",
