@@ -89,8 +89,8 @@ def _check_gradient(potential: Potential, params: PyTree, data: PyTree) -> None:
     if bad:
         raise ValueError(
             f"The gradient of the potential is not finite at {', '.join(bad)}, though "
-            f"the potential is. Usual causes: sqrt or a norm at 0, jnp.where around what "
-            f"is not finite."
+            f"the potential is. Usual causes: a norm or a root at 0, jnp.where around "
+            f"what is not finite."
         )
 
 
