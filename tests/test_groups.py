@@ -82,18 +82,21 @@ def test_a_failed_chain_in_a_group_is_named_and_harms_no_other():
 
 
 @pytest.mark.parametrize(
-    "row_bytes, batch, chains, size",
+    "row_bytes, batch, chains, shared_cache, size",
     [
-        (4 * 501, 256, 64, 2),  # a batch is half as large as the cache
-        (4 * 65, 32, 64, 64),
-        (4 * 51, 32, 10_000, 125),
-        (4 * 51, 32, 1_009, 1),  # a prime number has no other groups
-        (8, 4, 64, 64),
+        (4 * 501, 256, 64, 32, 2),  # a batch is half as large as a core's own cache
+        (4 * 501, 256, 64, 256, 64),  # but all of them fit the shared one
+        (4 * 65, 32, 64, 32, 64),
+        (4 * 51, 32, 10_000, 32, 125),
+        (4 * 51, 32, 10_000, 512, 125),
+        (4 * 51, 32, 1_009, 32, 1),  # a prime number has no other groups
+        (8, 4, 64, 32, 64),
     ],
 )
 def test_the_driver_fits_the_batches_of_a_group_into_the_cache(
-    row_bytes, batch, chains, size
+    monkeypatch, row_bytes, batch, chains, shared_cache, size
 ):
+    monkeypatch.setattr(groups_module, "_shared_cache", lambda: shared_cache * 2**20)
     data = np.zeros((1000, row_bytes // 4), np.float32)
     chain = sgld_jax.start(
         0,
@@ -105,6 +108,18 @@ def test_the_driver_fits_the_batches_of_a_group_into_the_cache(
     )
     assert groups_module.group_size(chain, data, sgld_jax.shuffled(batch)) == size
     assert groups_module.group_size(chain, data, sgld_jax.full_batch()) == chains
+
+
+def test_the_shared_cache_is_read_or_assumed(monkeypatch, tmp_path):
+    for text, size in (("307200K\n", 300), ("nonsense", 32), (None, 32)):
+        file = tmp_path / "size"
+        file.unlink(missing_ok=True)
+        if text is not None:
+            file.write_text(text)
+        monkeypatch.setattr(groups_module, "_SHARED_CACHE", file)
+        groups_module._shared_cache.cache_clear()
+        assert groups_module._shared_cache() == size * 2**20
+    groups_module._shared_cache.cache_clear()
 
 
 def test_the_report_says_it():

@@ -6,6 +6,8 @@ updates of a group are made before the next one has its turn. Noise and batches 
 same numbers; paths agree to rounding, as between other numbers of chains.
 """
 
+import functools
+import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -22,6 +24,10 @@ PyTree = Any
 # Of the batches of a group: what a core has to itself on processors of today. Chains
 # without batches of their own gain nothing: what they share is in the cache anyway.
 _CACHE = 2**20
+# A smaller group is too little work for several cores. It pays only where the batches of
+# all chains do not fit the cache that the cores share, a quarter of it to be safe.
+_FEW = 16
+_SHARED_CACHE = pathlib.Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 
 
 def chosen_size(groups: int | None, num_chains: int) -> int:
@@ -65,7 +71,20 @@ def _suited(data: PyTree, batches: Batches, num_streams: int) -> int:
         return num_streams
     leaves = jax.tree.leaves(data)
     row = sum(np.prod(np.shape(x)[1:]) * x.dtype.itemsize for x in leaves)
-    return max(1, int(_CACHE // max(1, row * batches.batch_size)))
+    batch = max(1, int(row * batches.batch_size))
+    fitting = max(1, _CACHE // batch)
+    if fitting < _FEW and num_streams * batch <= _shared_cache() // 4:
+        return num_streams
+    return fitting
+
+
+@functools.cache
+def _shared_cache() -> int:
+    """Bytes of the last-level cache as Linux says; a common size elsewhere."""
+    try:
+        return 1024 * int(_SHARED_CACHE.read_text().strip().removesuffix("K"))
+    except (OSError, ValueError):
+        return 32 * 2**20
 
 
 def _largest_divisor(number: int, limit: int) -> int:

@@ -70,7 +70,7 @@ def sample(
       thinning: updates per draw.
       collect: what to keep of a position, `params -> tree`; everything if None.
       groups: in how many groups of equal size the chains are updated, one group after
-        the other. None chooses so that the batches of a group fit the cache of a CPU;
+        the other. None chooses so that the batches of a group fit the caches of a CPU;
         on other devices it is one. Paths agree to rounding whatever the groups.
       progress: whether to show a bar.
 
