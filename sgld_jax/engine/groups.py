@@ -24,8 +24,8 @@ PyTree = Any
 # Of the batches of a group: what a core has to itself on processors of today. Chains
 # without batches of their own gain nothing: what they share is in the cache anyway.
 _CACHE = 2**20
-# A smaller group is too little work for several cores. It pays only where the batches of
-# all chains do not fit the cache that the cores share, a quarter of it to be safe.
+# A smaller group is too little work for several cores. It pays only where the batches
+# of all chains do not fit the cache that the cores share, a quarter of it to be safe.
 _FEW = 16
 _SHARED_CACHE = pathlib.Path("/sys/devices/system/cpu/cpu0/cache/index3/size")
 
