@@ -84,12 +84,12 @@ def signatures():
 def test_the_signatures_of_the_engine():
     assert signatures() == {
         "sgld": ["step_size", "temperature", "preconditioner", "key"],
-        "sample": "key sampler potential init num_samples num_chains data batches burn_in "
-        "thinning collect groups progress".split(),
+        "sample": "key sampler potential init num_samples num_chains data batches loader "
+        "num_data burn_in thinning collect groups progress".split(),
         "start": "key sampler init num_chains data batches".split(),
         "step": "chain sampler potential data batches batch".split(),
-        "resume": "chain sampler potential num_samples data batches burn_in thinning collect "
-        "groups progress".split(),
+        "resume": "chain sampler potential num_samples data batches loader num_data burn_in "
+        "thinning collect groups progress".split(),
         "seed": ["state", "key"],
         "stacked": ["params"],
     }

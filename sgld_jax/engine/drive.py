@@ -10,12 +10,12 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from sgld_jax.engine.chain import Chain, pick
-from sgld_jax.engine.devices import Layout, layout_of
+from sgld_jax.engine.devices import Layout
 from sgld_jax.engine.draws import Draws, one_weight
+from sgld_jax.engine.feed import Fixed, Loaded
 from sgld_jax.engine.loop import Draw, chunk, empty_block, model_of
 from sgld_jax.engine.plan import Plan, Steps
 from sgld_jax.engine.progress import Progress
@@ -58,6 +58,7 @@ class _Launched(NamedTuple):
       end: the chains after it; frozen ones where they were.
       block: its draws.
       finite: whether all was finite, bool `[C]`.
+      data: what its updates see.
       at: when it was launched, in seconds.
     """
 
@@ -66,6 +67,7 @@ class _Launched(NamedTuple):
     end: Chain
     block: Draw
     finite: jax.Array
+    data: PyTree
     at: float
 
 
@@ -73,9 +75,10 @@ def drive(
     step: Callable,
     collect: Callable,
     chain: Chain,
-    data: PyTree,
+    feed: Fixed | Loaded,
     plan: Plan,
     size: int,
+    layout: Layout,
     progress: bool,
 ) -> Samples:
     """Makes the draws of a plan; see `sample`.
@@ -84,16 +87,16 @@ def drive(
       step: `(chain, data) -> (chain, U [C])`, one update of all chains.
       collect: `params -> tree`, what is kept of one position.
       chain: where to begin.
-      data: arrays `[N, ...]`, or None.
+      feed: the data of every chunk.
       plan: what to draw.
       size: chains that are updated at once.
+      layout: where chains and data live.
       progress: whether to show a bar.
     """
-    layout = layout_of(chain.params, data)
     chain = layout.enter_chains(chain)
-    data = layout.enter(jax.tree.map(jnp.asarray, data))
+    feed.enter(layout)
     with layout.inside():
-        run = _Run(step, collect, chain, data, plan, size, layout)
+        run = _Run(step, collect, chain, feed, plan, size, layout)
         stopped = _until_done_or_stopped(run, plan, progress)
     return run.samples(stopped)
 
@@ -138,12 +141,13 @@ class _Run:
         step: Callable,
         collect: Callable,
         chain: Chain,
-        data: PyTree,
+        feed: Fixed | Loaded,
         plan: Plan,
         size: int,
         layout: Layout,
     ):
-        self._data, self._plan, self._layout = data, plan, layout
+        self._feed, self._plan, self._layout = feed, plan, layout
+        data = self._data = feed.between(0, 1)
         self._size = size
         self._begin = np.array(chain.count)
         began = time.perf_counter()
@@ -166,11 +170,12 @@ class _Run:
             return None
         block = self._free.pop() if self._free else self._new_block()
         steps = self._plan.next_chunk(done, self._budget(), len(block.count))
+        self._data = self._feed.between(steps.begin, steps.end)
         at = time.perf_counter()
-        end, block, finite = self._call(self._fast, chain, block, steps)
+        end, block, finite = self._call(self._fast, chain, block, steps, self._data)
         if self.settled.frozen.any():
             end = self._put_back(self.settled.frozen, chain, end)
-        return _Launched(steps, chain, end, block, finite, at)
+        return _Launched(steps, chain, end, block, finite, self._data, at)
 
     def settle(self, now: _Launched) -> bool:
         """Waits for a chunk, keeps its draws, and freezes the chains that failed.
@@ -194,6 +199,7 @@ class _Run:
         frozen = old.frozen | failed
         draw = self._draw_if(frozen, end) if failed.any() else old.frozen_draw
         self.settled = _Settled(end, now.steps.end, frozen, draw)
+        self._feed.forget(now.steps.end)
         self._free.append(now.block)
         return bool(failed.any())
 
@@ -230,22 +236,23 @@ class _Run:
         if not self._largest:
             return 1
         by_time = _SECONDS / self._seconds_per_update
-        return int(max(1, min(by_time, _GROWTH * self._largest, _MAX_UPDATES)))
+        most = _GROWTH * self._largest, _MAX_UPDATES, self._feed.most
+        return int(max(1, min(by_time, *most)))
 
     def _measure(self, now: _Launched) -> None:
         updates = now.steps.end - now.steps.begin
         self._seconds_per_update = (time.perf_counter() - now.at) / updates
         self._largest = max(self._largest, updates)
 
-    def _call(self, program: Program, chain: Chain, block: Draw, steps: Steps):
+    def _call(self, program: Program, chain: Chain, block: Draw, steps: Steps, data):
         stops = np.int32(steps.num_stops)
-        return program(chain, self._data, block, steps.updates, stops)
+        return program(chain, data, block, steps.updates, stops)
 
     def _look_again(self, now: _Launched) -> tuple[Chain, Draw]:
         if self._watched is None:
             self._watched = self._chunk_program(now.start, watched=True)
         block = self._new_block()
-        end, block, _ = self._call(self._watched, now.start, block, now.steps)
+        end, block, _ = self._call(self._watched, now.start, block, now.steps, now.data)
         return end, block
 
     def _put_back(self, chosen: np.ndarray, new: Chain, old: Chain) -> Chain:
@@ -279,5 +286,5 @@ class _Run:
             return None
         block = self._new_block()
         none = Steps(np.zeros(len(block.count), np.int32), 1, 0, 0, 0)
-        _, block, _ = self._call(self._fast, chain, block, none)
+        _, block, _ = self._call(self._fast, chain, block, none, self._data)
         return jax.tree.map(lambda rows: np.array(rows[0]), block)

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 
 from sgld_jax.arguments import check_count, check_takes
@@ -20,6 +21,7 @@ from sgld_jax.engine.checks import (
 )
 from sgld_jax.engine.devices import layout_of
 from sgld_jax.engine.drive import drive
+from sgld_jax.engine.feed import Fixed, Loaded, loaded
 from sgld_jax.engine.files import with_state_of
 from sgld_jax.engine.groups import chosen_size, group_size
 from sgld_jax.engine.plan import Plan
@@ -43,6 +45,8 @@ def sample(
     num_chains: int = 1,
     data: PyTree = None,
     batches: Batches = full_batch(),
+    loader: Any = None,
+    num_data: int | None = None,
     burn_in: int = 0,
     thinning: int = 1,
     collect: Callable[[PyTree], PyTree] | None = None,
@@ -66,6 +70,11 @@ def sample(
       num_chains: C. Chain i draws the same noise whatever the number.
       data: arrays `[N, ...]`, or None; an argument of the compiled program.
       batches: which rows an update sees.
+      loader: in place of data and batches, what brings batches of arrays `[n, ...]`: a
+        torch `DataLoader`, any iterable that can be begun again, or a function that
+        makes one. It is one stream for all chains, which are correlated by it: errors
+        are taken from their mean. Lists become tuples.
+      num_data: N, with a loader.
       burn_in: updates before the first draw's own.
       thinning: updates per draw.
       collect: what to keep of a position, `params -> tree`; everything if None.
@@ -94,10 +103,14 @@ def sample(
     check_potential(potential)
     plan = _plan(num_samples, burn_in, thinning, resumed=False)
     check_room(None, plan.total)
+    feed = None
+    if loader is not None:
+        check_count("num_chains", num_chains, 1)
+        feed, batches = loaded(loader, num_data, potential, data, batches, num_chains)
     chain = start(key, sampler, init, num_chains=num_chains, data=data, batches=batches)
     check_not_traced(chain)
     chain = _grouped(chain, groups)
-    return _run(chain, sampler, potential, data, batches, collect, plan, progress)
+    return _run(chain, sampler, potential, data, batches, feed, collect, plan, progress)
 
 
 def resume(
@@ -108,6 +121,8 @@ def resume(
     num_samples: int,
     data: PyTree = None,
     batches: Batches = full_batch(),
+    loader: Any = None,
+    num_data: int | None = None,
     burn_in: int = 0,
     thinning: int = 1,
     collect: Callable[[PyTree], PyTree] | None = None,
@@ -127,6 +142,8 @@ def resume(
       num_samples: draws to make now.
       data: as in the run before.
       batches: as in the run before.
+      loader: as in the run before; as many batches as have been seen are passed over.
+      num_data: as in the run before.
       burn_in: updates before the first draw's own, if some are still to do. Below 0,
         above -thinning: so many updates of the first draw have been made already.
       thinning: updates per draw.
@@ -151,8 +168,14 @@ def resume(
     check_chain(chain)
     check_not_traced(chain)
     check_sampler(sampler)
-    check_batches(batches, data)
     check_potential(potential)
+    feed = None
+    if loader is not None:
+        seen, num_chains = int(np.asarray(chain.batches.count)[0]), len(chain.count)
+        feed, batches = loaded(
+            loader, num_data, potential, data, batches, num_chains, seen
+        )
+    check_batches(batches, data)
     chain = with_state_of(sampler, chain)
     plan = _plan(num_samples, burn_in, thinning, resumed=True)
     check_room(chain, plan.total)
@@ -165,7 +188,7 @@ def resume(
             f"Draws from before and after have different laws.",
         )
     chain = _grouped(chain, groups)
-    return _run(chain, sampler, potential, data, batches, collect, plan, progress)
+    return _run(chain, sampler, potential, data, batches, feed, collect, plan, progress)
 
 
 def _grouped(chain: Chain, groups: int | None) -> Chain:
@@ -187,24 +210,28 @@ def _run(
     potential: Any,
     data: PyTree,
     batches: Batches,
+    feed: Loaded | None,
     collect: Any,
     plan: Plan,
     progress: bool,
 ) -> Samples:
-    check_num_data(potential, data)
+    if feed is None:
+        check_num_data(potential, data)
     collect = _everything if collect is None else collect
     check_takes(collect, "params", "collect")
     potential, collect = without_jit(potential), without_jit(collect)
 
     size = group_size(chain, data, batches)
     num_data = 0 if data is None else num_rows(data)
-    if layout_of(chain.params, data).mesh is None:
+    layout = layout_of(chain.params, data)
+    if layout.mesh is None:
         batches, data = batches.laid_out(data)
 
     def one_update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
         return advance(chain, sampler, potential, data, batches, num_data)
 
-    samples = drive(one_update, collect, chain, data, plan, size, progress)
+    feed = feed or Fixed(data)
+    samples = drive(one_update, collect, chain, feed, plan, size, layout, progress)
     failures = samples.report.failures
     if failures:
         warn(

@@ -42,7 +42,7 @@ class BatchState(NamedTuple):
     source: jax.Array
 
 
-_KINDS = ("full_batch", "with_replacement", "shuffled", "blocks")
+_KINDS = ("full_batch", "with_replacement", "shuffled", "blocks", "loader")
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -55,6 +55,7 @@ class Batches:
     batch_size: int | None = None
     shared_by: int = 1
     kind: ClassVar[int] = 0
+    needs_data: ClassVar[bool] = True
 
     def __repr__(self) -> str:
         return describe((self.kind, self.batch_size or 0, 0, 0, self.shared_by))
@@ -199,7 +200,7 @@ def check_batches(batches: Batches, data: PyTree) -> None:
             f"shuffled(n) or blocks(n)."
         )
     if data is None:
-        if batches.batch_size is not None:
+        if batches.batch_size is not None and batches.needs_data:
             raise ValueError(
                 f"batches asks for {batches.batch_size} rows, but there is no data: "
                 f"pass data=..., or leave batches out."
