@@ -15,7 +15,8 @@ import optax
 import pytest
 
 import sgld_jax
-from sgld_jax.engine import drive, program
+from sgld_jax import program
+from sgld_jax.engine import drive
 from tests.runs import QUADRATIC, SAMPLER, arrays, assert_equal_bits, normal, run
 
 # Most runs here have chains that fail on purpose.

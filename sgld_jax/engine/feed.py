@@ -80,7 +80,7 @@ class Loaded:
         chosen = [self._waiting[i - self._first] for i in range(begin, end)]
         blank = [self._waiting[0]] * (self.most - len(chosen))  # of one shape always
         rows = jax.tree.map(lambda *x: np.stack(x), *chosen, *blank)
-        first = np.int32(self._begun + begin)
+        first: Any = np.int32(self._begun + begin)
         return self._layout.enter(jax.tree.map(jnp.asarray, Stacked(rows, first)))
 
     def forget(self, done: int) -> None:

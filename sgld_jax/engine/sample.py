@@ -230,8 +230,8 @@ def _run(
     def one_update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
         return advance(chain, sampler, potential, data, batches, num_data)
 
-    feed = feed or Fixed(data)
-    samples = drive(one_update, collect, chain, feed, plan, size, layout, progress)
+    source = Fixed(data) if feed is None else feed
+    samples = drive(one_update, collect, chain, source, plan, size, layout, progress)
     failures = samples.report.failures
     if failures:
         warn(
