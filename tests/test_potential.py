@@ -27,7 +27,7 @@ def by_hand(batch):
 
 def agrees(module):
     potential = module.minibatch_potential(
-        module.gaussian_prior(3.0), log_likelihood, 5
+        sgld_jax.gaussian_prior(3.0), log_likelihood, 5
     )
     values = [float(potential(THETA, X[:n])) for n in (1, 2, 5)]
     return np.allclose(values, [by_hand(X[:n]) for n in (1, 2, 5)], rtol=1e-6)
