@@ -8,9 +8,11 @@ from sgld_jax.analysis import plots
 from sgld_jax.analysis.arviz import to_arviz
 from sgld_jax.analysis.diagnostics import ess, mcse, rhat, summary
 from sgld_jax.analysis.predict import predict
-from sgld_jax.analysis.predictive import (
-    entropy_split,
-    predictive_probs,
+from sgld_jax.analysis.predictive import entropy_split, predictive_probs
+from sgld_jax.analysis.regression import (
+    crps,
+    predictive_interval,
+    predictive_log_density,
     variance_split,
 )
 from sgld_jax.analysis.scores import brier, expected_calibration_error, nll
@@ -48,6 +50,7 @@ __all__ = [
     "blocks",
     "brier",
     "check_potential",
+    "crps",
     "diagonal",
     "entropy_split",
     "ess",
@@ -67,6 +70,8 @@ __all__ = [
     "nll",
     "plots",
     "predict",
+    "predictive_interval",
+    "predictive_log_density",
     "predictive_probs",
     "resume",
     "rhat",

@@ -13,10 +13,10 @@ import sgld_jax
 PACKAGE = pathlib.Path(sgld_jax.__file__).parent
 
 SURFACE = """
-Chain Network Preconditioner Samples Unseeded blocks brier check_potential diagonal entropy_split ess
+Chain Network Preconditioner Samples Unseeded blocks brier check_potential crps diagonal entropy_split ess
 expected_calibration_error fan_in_prior from_linen from_log_density from_nnx full_batch
 gaussian_prior hierarchical identity likelihoods load mcse minibatch_potential nll plots predict
-predictive_probs resume rhat sample samples_from_draws seed sgld shuffled stacked start step summary to_arviz
+predictive_interval predictive_log_density predictive_probs resume rhat sample samples_from_draws seed sgld shuffled stacked start step summary to_arviz
 variance_split with_replacement
 """.split()
 

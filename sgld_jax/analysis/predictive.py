@@ -3,10 +3,10 @@
     p̄(y|x) = 1/(CS) Σ p(y|x, θ_cs)       the prediction: probabilities are averaged,
                                           neither logits nor weights
     H[p̄]  =  E H[p]  +  E KL(p ‖ p̄)       total = aleatoric + epistemic, in nats
-    Var y  =  E σ²    +  Var m             the same of a regression, in squared units
 
 Shapes: C chains, S draws, n examples, K classes. Draws of weights w_cs are averaged by
-them. Scores of the average are in `scores.py`.
+them. Scores of the average are in `scores.py`; predictions of numbers in
+`regression.py`.
 """
 
 from typing import Any, NamedTuple
@@ -87,81 +87,6 @@ def entropy_split(logits: Any, *, weighted: bool = False) -> EntropySplit:
     """
     aleatoric, epistemic = _split(*_checked_logits(logits, weighted))
     return EntropySplit(aleatoric + epistemic, aleatoric, epistemic)
-
-
-class VarianceSplit(NamedTuple):
-    """A prediction of a number, and the parts of its variance, each `[n, ...]`.
-
-    Attributes:
-      mean: E m, the prediction.
-      total: Var y.
-      aleatoric: E σ²: what a draw, taken as the truth, would leave to chance.
-      epistemic: Var m: how much the draws disagree.
-    """
-
-    mean: np.ndarray
-    total: np.ndarray
-    aleatoric: np.ndarray
-    epistemic: np.ndarray
-
-
-def variance_split(
-    mean: Any, scale: Any, *, weights: np.ndarray | None = None
-) -> VarianceSplit:
-    """Splits the variance of predicted numbers into aleatoric and epistemic parts.
-
-    Args:
-      mean: what each draw expects, `[C, S, n, ...]`.
-      scale: standard deviation of y in each draw; a number, or of a shape that
-        broadcasts to that of `mean`.
-      weights: of the draws, `[C, S]`, such as `Samples.weights`; None to count all
-        alike.
-
-    Returns:
-      `VarianceSplit` of float64 arrays, with total = aleatoric + epistemic.
-
-    Raises:
-      ValueError: for shapes that do not fit, and scales below 0.
-
-    Example:
-      >>> import numpy as np, sgld_jax
-      >>> two_draws = np.array([[[1.0], [3.0]]])                # [C, S, n]
-      >>> split = sgld_jax.variance_split(two_draws, 0.5)
-      >>> [x.item() for x in split]
-      [2.0, 1.25, 0.25, 1.0]
-
-    Source: A. Kendall and Y. Gal, What uncertainties do we need in Bayesian deep
-    learning for computer vision?, NeurIPS 2017, equation 9.
-    """
-    mean, scale = np.asarray(mean, np.float64), np.asarray(scale, np.float64)
-    fits = scale.ndim <= mean.ndim and all(
-        a in (1, b) for a, b in zip(scale.shape[::-1], mean.shape[::-1])
-    )
-    if mean.ndim < 3 or 0 in mean.shape or not fits:
-        raise ValueError(
-            f"mean has shape {mean.shape} and scale {scale.shape}: expected "
-            f"[C, S, n, ...], and a scale that broadcasts to it."
-        )
-    if (scale < 0).any():
-        raise ValueError(
-            f"scale holds {scale.min():.3g}: expected standard deviations, at least 0. "
-            f"Of their logarithms take np.exp."
-        )
-    w = np.ones(mean.shape[:2]) if weights is None else np.asarray(weights, np.float64)
-    if w.shape != mean.shape[:2]:
-        raise ValueError(
-            f"weights have shape {w.shape}: expected {mean.shape[:2]}, one for each "
-            f"draw."
-        )
-    w = (w / w.sum()).reshape(*w.shape, *[1] * (mean.ndim - 2))
-
-    def average(x: np.ndarray) -> np.ndarray:
-        return (w * x).sum(axis=(0, 1))
-
-    center = average(mean)
-    aleatoric = average(np.broadcast_to(scale**2, mean.shape))
-    epistemic = average((mean - center) ** 2)
-    return VarianceSplit(center, aleatoric + epistemic, aleatoric, epistemic)
 
 
 def as_probs(given: Any) -> Any:

@@ -153,6 +153,7 @@ class _Run:
         began = time.perf_counter()
         self._model, self._draw = model_of(step, collect, chain, data, size)
         self._compile_seconds = time.perf_counter() - began
+        self._block = self._compiled(empty_block(self._draw, _BLOCK_BYTES))
         self._free = [self._new_block()]  # the second is made when it is needed
         self._fast = self._chunk_program(chain, watched=False)
         self._watched: Program | None = None  # these two when a chain fails
@@ -262,7 +263,7 @@ class _Run:
         return self._pick(chosen, new, old)
 
     def _new_block(self) -> Draw:
-        return self._layout.enter_block(empty_block(self._draw, _BLOCK_BYTES))
+        return self._layout.enter_block(self._block())
 
     def _chunk_program(self, chain: Chain, watched: bool) -> Program:
         block = self._free[0] if self._free else self._new_block()

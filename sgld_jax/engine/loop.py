@@ -19,7 +19,7 @@ from sgld_jax.arguments import shown
 from sgld_jax.engine.chain import Chain, Failure, pick
 from sgld_jax.engine.groups import in_groups
 from sgld_jax.leaves import is_numeric
-from sgld_jax.program import Program, traced
+from sgld_jax.program import traced
 from sgld_jax.states import traces
 
 PyTree = Any
@@ -159,15 +159,18 @@ def model_of(
     return Model(step, record, draw), whole
 
 
-def empty_block(draw: Draw, max_bytes: int) -> Draw:
-    """A block of as many draws as fit, `[K, C, ...]`: K follows from sizes alone."""
+def empty_block(draw: Draw, max_bytes: int) -> Callable[[], Draw]:
+    """Makes blocks of as many draws as fit, `[K, C, ...]`: K follows from sizes alone.
+
+    To be compiled, so that all leaves are made by one program.
+    """
     size = sum(x.size * x.dtype.itemsize for x in jax.tree.leaves(draw))
     num_rows = min(_MAX_ROWS, max(1, max_bytes // max(size, 1)))
 
     def block() -> Draw:
         return jax.tree.map(lambda x: jnp.zeros((num_rows, *x.shape), x.dtype), draw)
 
-    return Program(block)()  # one program for all leaves
+    return block
 
 
 def _unwatched(model: Model, data: PyTree, old: _Carry) -> _Carry:
