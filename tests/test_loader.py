@@ -115,7 +115,8 @@ def test_a_torch_data_loader_gives_that_law():
     assert_law_of_with_replacement(made.params)
 
 
-def test_a_chain_that_fails_changes_no_batch_of_the_others():
+@pytest.mark.parametrize("failing", [0, 1])
+def test_a_chain_that_fails_changes_no_batch_of_the_others(failing):
     def cliff(x, rows):
         return MEAN(x, rows) + 0 * jnp.log(x + 1)
 
@@ -125,11 +126,17 @@ def test_a_chain_that_fails_changes_no_batch_of_the_others():
             40,
             temperature=0.0,
             potential=cliff,
-            init=sgld_jax.stacked(start.at[1].set(-2.0)),
+            init=sgld_jax.stacked(start.at[failing].set(-2.0)),
         )
     fine = run(40, temperature=0.0, init=sgld_jax.stacked(start))
-    healthy = [0, 2, 3]
+    healthy = [i for i in range(4) if i != failing]
     np.testing.assert_allclose(made.params[healthy], fine.params[healthy], rtol=1e-5)
+    with pytest.warns(UserWarning, match="1 of 4 chains have failed"):
+        more = sgld_jax.resume(
+            made.final, sampler(0.0), cliff, num_samples=9, loader=epoch, num_data=N
+        )
+    whole = run(49, temperature=0.0, init=sgld_jax.stacked(start)).params[healthy, 40:]
+    np.testing.assert_allclose(more.params[healthy], whole, rtol=1e-5)
 
 
 def test_an_exception_of_the_loader_leaves_the_draws_made_so_far():

@@ -82,6 +82,32 @@ def test_rows_are_those_of_one_chain(scheme):
     assert len(np.unique(alone.params[:, -1])) == 4
 
 
+@pytest.mark.parametrize("scheme", SHARED)
+@pytest.mark.parametrize("failing", [0, 3])
+def test_a_chain_that_fails_does_not_hold_its_stream_back(scheme, failing):
+    potential = sgld_jax.minibatch_potential(
+        lambda x: 0 * jnp.log(x + 1), lambda x, rows: -0.5 * (rows - x) ** 2, len(ROWS)
+    )
+
+    def path(start, num_samples=30):
+        return sgld_jax.sample(
+            5,
+            sgld_jax.sgld(0.02, temperature=0.0),
+            potential,
+            sgld_jax.stacked(start),
+            num_samples=num_samples,
+            num_chains=4,
+            data=ROWS,
+            batches=SHARED[scheme](2),
+        ).params
+
+    start = jnp.array([0.5, 0.1, 0.3, 0.7])
+    with pytest.warns(UserWarning, match="1 of 4 chains have failed"):
+        made = path(start.at[failing].set(-2.0))
+    healthy = [i for i in range(4) if i != failing]
+    np.testing.assert_allclose(made[healthy], path(start)[healthy], rtol=1e-5)
+
+
 def test_noise_is_each_chains_own():
     flat = lambda x, batch: 0.0 * jnp.sum(batch["x"])  # noqa: E731
     own, shared = (

@@ -171,7 +171,7 @@ def resume(
     check_potential(potential)
     feed = None
     if loader is not None:
-        seen, num_chains = int(np.asarray(chain.batches.count)[0]), len(chain.count)
+        seen, num_chains = int(np.asarray(chain.batches.count).max()), len(chain.count)
         feed, batches = loaded(
             loader, num_data, potential, data, batches, num_chains, seen
         )

@@ -116,9 +116,9 @@ def advance(
         return move(chain._replace(batches=stream), batch)
 
     def of_one_stream(chains: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
-        batch, first = next_batch(jax.tree.map(lambda x: x[0], chains.batches), data)
+        batch, ahead = next_batch(_leading(chains), data)
         count, offset = (
-            jnp.full(batches.shared_by, x) for x in (first.count, first.offset)
+            jnp.full(batches.shared_by, x) for x in (ahead.count, ahead.offset)
         )
         stream = chains.batches._replace(count=count, offset=offset)
         return jax.vmap(move, (0, None))(chains._replace(batches=stream), batch)
@@ -128,6 +128,14 @@ def advance(
     else:
         every = _in_streams(of_one_stream, batches.shared_by)
     return on_auto_axes(every, chain, data)
+
+
+def _leading(chains: Chain) -> BatchState:
+    """Where the stream of some chains stands: chains that failed have stayed behind."""
+    first = jax.tree.map(lambda x: x[0], chains.batches)
+    lead = jnp.argmax(chains.count)
+    count, offset = chains.batches.count[lead], chains.batches.offset[lead]
+    return first._replace(count=count, offset=offset)
 
 
 def _in_streams(of_one_stream: Callable, size: int) -> Callable:
