@@ -88,7 +88,9 @@ def _first(run: Callable[[int], float]) -> float:
 
 def _calibrated(run: Callable[[int], float], seconds: float) -> int:
     """How many updates take so many seconds beside what a call takes in any case."""
-    call, updates, taken = run(1), 4, 0.0
+    call, updates = run(1), 4
+    run(updates)
+    taken = run(updates) - call
     while taken < seconds / 4:
         updates = int(updates * min(16, max(2, seconds / 2 / max(taken, 1e-6))))
         run(updates)  # some loops compile for each length
