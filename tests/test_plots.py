@@ -145,11 +145,28 @@ def test_swarm_draws_every_particle_in_the_colour_of_its_group(ax):
     assert "sgld(0.1)" in texts(ax)
 
 
+def test_ood_curves_pass_through_every_threshold_and_name_the_area(ax):
+    inside, outside = np.array([0.1, 0.2, 0.5]), np.array([0.4, 0.6])
+    plots.ood_curves({"SGLD": (inside, outside)}, names=("in", "out"), ax=ax)
+    x, y = ax.lines[1].get_data()
+    for at in (0.0, 0.15, 0.3, 0.45, 0.55, 0.7):
+        point = np.mean(inside > at), np.mean(outside > at)
+        assert np.isclose(np.stack([x, y], 1), point).all(axis=1).any(), at
+    area = np.trapezoid(y[::-1], x[::-1])
+    assert area == pytest.approx(auroc(inside, outside)) == pytest.approx(5 / 6)
+    assert "SGLD: area 0.833" in texts(ax)
+    assert ax.get_xlabel() == "share of in that raise the alarm"
+
+
 def test_swarm_contours_follow_the_energy(ax):
-    plots.swarm(np.zeros((1, 2)), lambda x: x[0], limit=1.0, ax=ax)
-    levels = ax.collections[0].levels
-    # A plane: contours that bound equal areas are equally far apart.
-    np.testing.assert_allclose(levels, np.linspace(-1, 1, len(levels)), atol=0.02)
+    plots.swarm(np.zeros((1, 2)), lambda x: 3 * x[0], limit=1.0, ax=ax)
+    # At 1, 2, 3 deviations of a Gaussian mode: k²/2 above the lowest, and the highest.
+    levels = [-3, -2.5, -1, 1.5, 3]
+    np.testing.assert_allclose(ax.collections[0].levels, levels, atol=1e-6)
+
+
+def test_swarm_over_a_flat_landscape(ax):
+    plots.swarm(np.zeros((1, 2)), lambda x: 0 * x[0], ax=ax)
 
 
 def test_animation_moves_the_particles_and_rests_at_the_end(tmp_path):
@@ -196,6 +213,7 @@ CALLS = {
     "reliability": lambda ax: plots.reliability(
         {"x": prediction()[0]}, [0] * 400, ax=ax
     ),
+    "ood_curves": lambda ax: plots.ood_curves({"a": ([0.1, 0.2], [0.3])}, ax=ax),
     "ood_histogram": lambda ax: plots.ood_histogram([0.1, 0.2], [0.3], ax=ax),
     "uncertain_images": lambda ax: plots.uncertain_images(
         np.zeros((2, 3, 3)), np.ones((3, 2)), ax=ax

@@ -6,15 +6,14 @@ are left out. `note=` is printed under the title: say there the temperature, the
 chains × draws, and the R-hat of the functions that are shown.
 """
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from sgld_jax.analysis.draws import is_samples
-from sgld_jax.analysis.predictive import as_entropies, as_probs, entropy_split
+from sgld_jax.analysis.images import uncertain_images
+from sgld_jax.analysis.predictive import as_entropies, as_probs
 from sgld_jax.analysis.scores import (
     auroc,
     brier,
@@ -22,7 +21,7 @@ from sgld_jax.analysis.scores import (
     expected_calibration_error,
     nll,
 )
-from sgld_jax.analysis.style import ALEATORIC, CYCLE, EPISTEMIC, GREY, INK, styled
+from sgld_jax.analysis.style import BLUE, EPISTEMIC, GREY, line_style, styled
 from sgld_jax.analysis.swarm import mode_shares, swarm, swarm_animation
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "mode_shares",
+    "ood_curves",
     "ood_histogram",
     "reliability",
     "swarm",
@@ -77,19 +77,25 @@ def reliability(
     ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
     ax.text(0.03, 0.95, "too timid", color=GREY, fontsize=9, style="italic")
     ax.text(0.97, 0.42, "too sure", color=GREY, fontsize=9, style="italic", ha="right")
-    for (name, given), color in zip(methods.items(), itertools.cycle(CYCLE)):
+    for i, (name, given) in enumerate(methods.items()):
         probs = as_probs(given)
         bins = calibration_bins(probs, labels, num_bins)
         some = bins.count > 0
         x = bins.confidence[some]
         low, high = _bootstrap_band(probs, labels, bins.index, num_bins)[:, some]
-        ax.fill_between(x, low, high, color=color, alpha=0.18, linewidth=0)
+        ax.fill_between(
+            x, low, high, color=line_style(i)["color"], alpha=0.15, linewidth=0
+        )
         scores = (
             f"{name}: ECE {expected_calibration_error(probs, labels):.3f}, "
             f"NLL {nll(probs, labels):.3f}, Brier {brier(probs, labels):.3f}"
         )
         ax.plot(
-            x, bins.accuracy[some], color=color, marker="o", markersize=4, label=scores
+            *(x, bins.accuracy[some]),
+            **line_style(i),
+            marker="o",
+            markersize=4,
+            label=scores,
         )
     ax.set(xlabel="confidence", ylabel="accuracy", xlim=(0, 1), ylim=(0, 1.02))
     ax.legend(loc="lower right", frameon=False, fontsize=8)
@@ -140,7 +146,7 @@ def ood_histogram(
     ax = styled(ax, title, note)
     groups = [np.asarray(as_entropies(x)) for x in (inside, outside)]
     edges = np.linspace(0, max(1e-9, *(group.max() for group in groups)), 31)
-    for group, name, color in zip(groups, names, (CYCLE[2], EPISTEMIC)):
+    for group, name, color in zip(groups, names, (BLUE, EPISTEMIC)):
         ax.hist(
             group,
             edges.tolist(),
@@ -155,77 +161,48 @@ def ood_histogram(
     return ax
 
 
-def uncertain_images(
-    images: ArrayLike,
-    split: Any,
-    captions: Sequence[str] | None = None,
+def ood_curves(
+    methods: Mapping[str, tuple[Any, Any]],
     *,
-    per_row: int = 8,
-    title: str = "What is it sure of, and why not?",
+    names: tuple[str, str] = ("known", "never seen"),
+    title: str = "Does it know what it does not know?",
     note: str = "",
     ax: "Axes | None" = None,
 ) -> "Axes":
-    """The most and the least certain images, with their uncertainty split in two.
+    """Receiver operating characteristic of predictive entropy, a line per method.
 
-    Under each image a bar: aleatoric, then epistemic entropy, in nats. The longest
-    bar is as wide as its image.
+    Raise an alarm where the entropy is above a threshold: how many unknown examples
+    are caught, against how many known ones raise it too, for all thresholds. The area
+    under a line, in the legend, is the chance that an unknown example has the higher
+    entropy of two.
 
     Args:
-      images: `[n, height, width]`, dark on light after inversion of the values.
-      split: `entropy_split(logits)` of them: total, aleatoric, epistemic, each `[n]`,
+      methods: name -> entropies of known `[n]` and of unknown examples `[m]`, in nats,
         or `Samples` of logits.
-      captions: `[n]` short texts, such as "5, says 3".
-      per_row: images in each of the two rows, at most n.
+      names: of the two groups.
       title: of the picture.
       note: what was sampled, and how.
       ax: where to draw; a new figure if None.
 
     Example:
-      >>> import numpy as np
       >>> from matplotlib.figure import Figure
       >>> from sgld_jax.analysis import plots
-      >>> split = [0.3, 0.9], [0.2, 0.6], [0.1, 0.3]
-      >>> ax = plots.uncertain_images(
-      ...     np.zeros((2, 8, 8)), split, per_row=1, ax=Figure().add_subplot())
+      >>> ax = plots.ood_curves(
+      ...     {"SGLD": ([0.1, 0.2], [0.5, 1.5])}, ax=Figure().add_subplot())
     """
     ax = styled(ax, title, note)
-    images = np.asarray(images)
-    parts = entropy_split(split) if is_samples(split) else split
-    total, aleatoric, epistemic = (np.asarray(x) for x in parts)
-    order = np.argsort(total, stable=True)
-    columns = min(per_row, len(order))
-    rows = {"most certain": order[:columns], "least certain": order[::-1][:columns]}
-    shown = np.concatenate(list(rows.values()))
-    unit = 0.86 / max(total[shown].max(), 1e-12)
-    value_range = (images[shown].min(), images[shown].max())
-    for r, (name, members) in enumerate(rows.items()):
-        y = -1.6 * r
-        ax.text(-0.12, y + 0.43, name, rotation=90, ha="center", va="center", color=INK)
-        for x, i in enumerate(members):
-            _image(ax, images[i], (x, x + 0.86, y, y + 0.86), value_range)
-            parts = (aleatoric[i], epistemic[i])
-            _split_bar(ax, x, y - 0.1, parts, unit)
-            if captions is not None:
-                ax.text(x, y + 0.9, captions[int(i)], fontsize=8, color=INK)
-    handles = ax.containers[:2]
-    names = ("aleatoric: each draw leaves it open", "epistemic: draws disagree")
-    ax.legend(
-        handles, names, loc="upper right", bbox_to_anchor=(1, 0), ncol=2, frameon=False
-    )
-    ax.set(xlim=(-0.25, columns), ylim=(-2.0, 1.1), aspect="equal")
-    ax.set_axis_off()
+    ax.plot([0, 1], [0, 1], color=GREY, linewidth=1, linestyle=(0, (4, 3)))
+    for i, (name, groups) in enumerate(methods.items()):
+        inside, outside = (np.asarray(as_entropies(x)) for x in groups)
+        thresholds = np.sort(np.concatenate([inside, outside, [-np.inf, np.inf]]))
+        alarms = [
+            1 - np.searchsorted(np.sort(x), thresholds, side="right") / len(x)
+            for x in (inside, outside)
+        ]
+        label = f"{name}: area {auroc(inside, outside):.3f}"
+        ax.plot(*alarms, **line_style(i), label=label)
+    known, unknown = names
+    ax.set(xlabel=f"share of {known} that raise the alarm", xlim=(0, 1))
+    ax.set(ylabel=f"share of {unknown} that are caught", ylim=(0, 1.01))
+    ax.legend(loc="lower right", frameon=False, fontsize=8)
     return ax
-
-
-def _image(ax: Any, image: np.ndarray, extent: tuple, value_range: tuple) -> None:
-    low, high = value_range
-    ax.imshow(image, cmap="gray_r", extent=extent, vmin=low, vmax=high, zorder=2)
-
-
-def _split_bar(ax: Any, x: float, y: float, parts: tuple, unit: float) -> None:
-    left = x
-    for part, color in zip(parts, (ALEATORIC, EPISTEMIC)):
-        ax.barh(y, part * unit, 0.1, left=left, color=color)
-        left += part * unit
-    numbers = " + ".join(f"{part:.2f}" for part in parts)
-    ax.text(x, y - 0.09, numbers, fontsize=7, color=GREY, va="top")

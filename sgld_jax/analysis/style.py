@@ -1,14 +1,22 @@
 """How the pictures look: few colours, no boxes, the facts under the title."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-INK, GREY, PALE = "#22313f", "#7d8994", "#e3e8ec"
+INK, GREY, PALE = "#22313f", "#5f6b76", "#e3e8ec"
 ALEATORIC, EPISTEMIC = "#9db8c9", "#d1603d"
 BLUE = "#1f6f8b"
-CYCLE = ("#9aa5ae", "#d9a441", BLUE, "#7a4f9a", "#4b8b3b")
+CYCLE = ("#22313f", "#d9a441", "#7a4f9a", BLUE, "#4b8b3b")
+DASHES = ((0, (1, 1.5)), "solid", (0, (5, 2)), "solid", (0, (5, 2, 1, 2)))
+
+
+def line_style(i: int) -> dict[str, Any]:
+    """Colour and dashes of line i, so that lines on each other are both seen."""
+    i %= len(CYCLE)
+    over = 3 if i == 0 else 2  # the dots of the first lie on the others
+    return {"color": CYCLE[i], "linestyle": DASHES[i], "linewidth": 1.8, "zorder": over}
 
 
 def styled(ax: "Axes | None", title: str, note: str) -> "Axes":
@@ -19,7 +27,7 @@ def styled(ax: "Axes | None", title: str, note: str) -> "Axes":
         ax = pyplot.subplots(figsize=(6.4, 4.2), layout="constrained")[1]
     lines = note.count("\n") + 1 if note else 0
     ax.set_title(title, loc="left", fontsize=11, color=INK, pad=6 + 11 * lines)
-    ax.annotate(
+    under = ax.annotate(
         note,
         (0, 1),
         (0, 4),
@@ -28,6 +36,7 @@ def styled(ax: "Axes | None", title: str, note: str) -> "Axes":
         fontsize=7.5,
         color=GREY,
     )
+    under.set_in_layout(False)  # the title has left it room; a long one is cut off
     ax.spines[:].set_visible(False)
     ax.tick_params(colors=GREY, length=0, labelsize=8)
     ax.grid(color=PALE, linewidth=0.8)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _GROUPS = ("#0f5c78", "#d1502d", "#e0a11b", "#7d3f98")
 _LAND = ("#ffffff", "#8fb3c4")  # of the highest and of the lowest energy
-_LEVELS = 9
+_DEVIATIONS = np.arange(5)  # 1 to 4 sd of a Gaussian mode are the contours
 
 
 def swarm(
@@ -33,7 +33,8 @@ def swarm(
 
     Args:
       positions: `[P, 2]`, or `Samples` of `[C, S, 2]`, whose last draws are shown.
-      energy: U of one position, `[2] -> []`, in JAX. Contours bound equal areas.
+      energy: U of one position, `[2] -> []`, in JAX. Contours lie k²/2 above the
+        lowest, k = 1 to 4: for a Gaussian mode at T = 1, at k standard deviations.
       groups: integers `[P]`, such as the basin where a particle started; colours.
       limit: the picture is [−limit, limit]².
       title: of the picture.
@@ -49,10 +50,13 @@ def swarm(
     from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
 
     ax = styled(ax, title, note)
-    side = np.linspace(-limit, limit, 161, dtype=np.float32)
+    side = np.linspace(-limit, limit, 241, dtype=np.float32)
     grid = np.stack(np.meshgrid(side, side), axis=-1)
     levels = np.asarray(jax.vmap(jax.vmap(energy))(jnp.asarray(grid)))
-    edges = np.unique(np.quantile(levels, np.linspace(0, 1, _LEVELS + 1)))
+    low = levels.min()
+    high = max(levels.max(), low + 1e-3)  # of a flat landscape, too
+    edges = low + 0.5 * _DEVIATIONS**2
+    edges = np.append(edges[edges < high], high)
     land = LinearSegmentedColormap.from_list("land", _LAND[::-1])
     # Drawn smooth, each band would let a seam of the background through.
     ax.contourf(
@@ -68,7 +72,7 @@ def swarm(
     points = np.asarray(points)
     which = np.zeros(len(points), int) if groups is None else np.asarray(groups)
     colors = [_GROUPS[g % len(_GROUPS)] for g in which]
-    ax.scatter(points[:, 0], points[:, 1], s=9, c=colors, linewidths=0, zorder=3)
+    ax.scatter(points[:, 0], points[:, 1], s=6, c=colors, linewidths=0, zorder=3)
     ax.set(xlim=(-limit, limit), ylim=(-limit, limit), aspect="equal")
     ax.set(xticks=[], yticks=[])
     ax.grid(False)

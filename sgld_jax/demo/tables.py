@@ -1,32 +1,50 @@
-"""The demo's table, for a terminal and for the report."""
+"""The demo's tables, for a terminal and for the report."""
 
 import numpy as np
 
-HIGHER_IS_BETTER = ("accuracy", "OOD AUROC", "steps/s")
+from sgld_jax.demo.scoring import HIGHER_IS_BETTER, Rows
 
-Rows = dict[str, dict[str, float]]
+Gains = dict[str, dict[str, tuple[float, float]]]
 
 
-def markdown(rows: Rows) -> str:
-    """A Markdown table with a row for each method; arrows say which way is better."""
+def markdown(rows: Rows, gains: Gains) -> str:
+    """Two tables: scores of each method, and by how much SGLD is better than each."""
     names = list(next(iter(rows.values())))
     heads = [f"{k} {'↑' if k in HIGHER_IS_BETTER else '↓'}" for k in names]
-    lines = [["", *heads], ["---", *["---:"] * len(names)]]
-    lines += [[k, *map(_cell, row.values())] for k, row in rows.items()]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+    below = [["better than", *names], ["---", *["---:"] * len(names)]]
+    below += [[k, *map(_gain, row.values())] for k, row in gains.items()]
+    above = [["", *heads], ["---", *["---:"] * len(names)]]
+    above += [[k, *map(_cell, row.values())] for k, row in rows.items()]
+    return f"{_lines(above)}\n\n{CAPTION}\n\n{_lines(below)}"
 
 
-def plain(rows: Rows) -> str:
+CAPTION = (
+    "SGLD is better than these, by so much (below 0: worse), ± the standard error of a "
+    "paired bootstrap over images:"
+)
+
+
+def plain(rows: Rows, gains: Gains) -> str:
     """The same in columns."""
     names = list(next(iter(rows.values())))
-    lines = ["".join([f"{'':9}", *(f"{name:>15}" for name in names)])]
+    lines = ["".join([f"{'':24}", *(f"{name:>16}" for name in names)])]
     for method, row in rows.items():
-        cells = (f"{_cell(x):>15}" for x in row.values())
-        lines.append("".join([f"{method:9}", *cells]))
+        cells = (f"{_cell(x):>16}" for x in row.values())
+        lines.append("".join([f"{method:24}", *cells]))
+    lines += ["", "SGLD is better, ± the standard error, than"]
+    for method, row in gains.items():
+        cells = (f"{_gain(x):>16}" for x in row.values())
+        lines.append("".join([f"{method:24}", *cells]))
     return "\n".join(lines)
 
 
+def _lines(table: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in table)
+
+
 def _cell(x: float) -> str:
-    if np.isnan(x):
-        return "–"
-    return f"{x:,.0f}" if x >= 10 else f"{x:.4f}"
+    return "–" if np.isnan(x) else f"{x:.4f}"
+
+
+def _gain(gain: tuple[float, float]) -> str:
+    return f"{gain[0]:+.3f} ± {gain[1]:.3f}"
