@@ -74,8 +74,8 @@ Made by `{command}` in {seconds:.0f} s.
 def _data(digits: Digits) -> str:
     return (
         f"{NUM_TRAIN} of scikit-learn's 8 × 8 digits of 0 to 7 to learn from, one "
-        f"label in five replaced by another; {digits.num_test:,} to test on, their labels as "
-        f"noisy; and {digits.num_unseen} eights and nines that no net has seen."
+        f"label in five replaced by another; {digits.num_test:,} to test on, their "
+        f"labels as noisy; and {digits.num_unseen} eights and nines that no net has seen."
     )
 
 
@@ -85,13 +85,13 @@ def _method(settings: Settings) -> str:
         f"A Flax NNX network 64-{HIDDEN}-{NUM_KNOWN} with ReLU; prior N(0, S²/fan_in) "
         f"for weights, N(0, 1) for biases. SGLD samples the S of each layer with the "
         f"weights, log S ~ N(log 2, 1), with step {STEP_SIZE:g} at T = 1 from Flax's "
-        f"own starts: {burn_in:,} updates dropped, then {draws} draws {thinning} updates "
-        f"apart from each chain. `ensemble` has the S that was best on "
+        f"own starts: {burn_in:,} updates dropped, then {draws} draws {thinning} "
+        f"updates apart from each chain. `ensemble` has the S that was best on "
         f"{NUM_VALIDATION} of the training images, held back while it was chosen; "
         f"`ensemble, learned prior` is of the model that SGLD samples, and its modes "
         f"believe every label. `seen through` is the share of wrongly labelled "
-        f"training digits whose true class has the highest probability. Score of what is out of "
-        f"distribution: predictive entropy. ECE: 15 bins of equal mass. Seed "
+        f"training digits whose true class has the highest probability. Score of what is "
+        f"out of distribution: predictive entropy. ECE: 15 bins of equal mass. Seed "
         f"{settings.seed}. `draws.npz` holds the logits of every draw, `[C, S, n, K]`: "
         f"of the test images, the unseen ones, the training images."
     )
