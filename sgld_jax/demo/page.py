@@ -75,7 +75,8 @@ def _data(digits: Digits) -> str:
     return (
         f"{NUM_TRAIN} of scikit-learn's 8 × 8 digits of 0 to 7 to learn from, one "
         f"label in five replaced by another; {digits.num_test:,} to test on, their "
-        f"labels as noisy; and {digits.num_unseen} eights and nines that no net has seen."
+        f"labels as noisy; and {digits.num_unseen} eights and nines that no net has "
+        f"seen."
     )
 
 
@@ -90,8 +91,8 @@ def _method(settings: Settings) -> str:
         f"{NUM_VALIDATION} of the training images, held back while it was chosen; "
         f"`ensemble, learned prior` is of the model that SGLD samples, and its modes "
         f"believe every label. `seen through` is the share of wrongly labelled "
-        f"training digits whose true class has the highest probability. Score of what is "
-        f"out of distribution: predictive entropy. ECE: 15 bins of equal mass. Seed "
+        f"training digits whose true class has the highest probability. Score of what "
+        f"is out of distribution: predictive entropy. ECE: 15 bins of equal mass. Seed "
         f"{settings.seed}. `draws.npz` holds the logits of every draw, `[C, S, n, K]`: "
         f"of the test images, the unseen ones, the training images."
     )
