@@ -33,6 +33,11 @@ def _leaves(short: bool) -> list[dict]:
     return noise.compile_times((1, 8) if short else noise.LEAVES)
 
 
+def _kernels(short: bool) -> list[dict]:
+    """What an update of each kernel costs beside one of `sgld`."""
+    return sampling.kernels(1, 0.05, (1,)) if short else sampling.kernels(5, 2.0)
+
+
 def _quality(short: bool) -> list[dict]:
     """Exact laws of 2³⁰ numbers of one key, with their p-values."""
     return [row._asdict() for row in quality.battery(21 if short else 30)]
@@ -45,6 +50,7 @@ CASES: dict[str, Callable[[bool], list[dict]]] = {
     "logistic-50": _sampling(sampling.logistic_50),
     "logistic-500": _sampling(sampling.logistic_500, 4.0),
     "lenet": _sampling(sampling.lenet_images),
+    "kernels": _kernels,
     "quality": _quality,
 }
 

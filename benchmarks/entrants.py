@@ -52,9 +52,11 @@ def ours(model: Model, num_chains: int, batches: Any, **options: Any) -> Loop:
     return Loop(run, lambda: reports[0].temporary_bytes)
 
 
-def bare(model: Model, num_chains: int, batches: Any) -> Loop:
+def bare(
+    model: Model, num_chains: int, batches: Any, kernel: Callable = sgld_jax.sgld
+) -> Loop:
     """Our own update in a bare scan, with our batches."""
-    return _scan(model, sgld_jax.sgld(STEP_SIZE), num_chains, batches)
+    return _scan(model, kernel(STEP_SIZE), num_chains, batches)
 
 
 def floor(model: Model, num_chains: int, batches: Any) -> Loop:

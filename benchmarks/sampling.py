@@ -56,6 +56,39 @@ def rows(
     return table
 
 
+KERNELS = (
+    sgld_jax.sgld,
+    sgld_jax.leimkuhler_matthews,
+    sgld_jax.baoa,
+    sgld_jax.sghmc,
+)
+
+
+def kernels(rounds: int, seconds: float, chains: tuple[int, ...] = (1, 64)) -> list:
+    """An update of each kernel in a bare scan, on the network."""
+    model, table = network(), []
+    for num_chains in chains:
+        drawn = sgld_jax.with_replacement(model.batch_size)
+        loops = {
+            kernel.__name__: entrants.bare(model, num_chains, drawn, kernel)
+            for kernel in KERNELS
+        }
+        timings = interleaved(loops, num_chains, rounds, seconds)
+        for name, t in timings.items():
+            table.append(
+                {
+                    "model": model.name,
+                    "chains": num_chains,
+                    "kernel": name,
+                    "µs per chain and update": t.micro,
+                    "fastest": t.low,
+                    "slowest": t.high,
+                    "over sgld": t.micro / timings["sgld"].micro,
+                }
+            )
+    return table
+
+
 def _loops(model: Model, num_chains: int) -> dict[str, Loop]:
     """All entrants on rows drawn with replacement, some of them on other batches."""
     drawn = sgld_jax.with_replacement(model.batch_size)

@@ -22,6 +22,9 @@ from sgld_jax.engine.own_draws import samples_from_draws
 from sgld_jax.engine.sample import resume, sample
 from sgld_jax.engine.samples import Samples
 from sgld_jax.engine.update import step
+from sgld_jax.kernels.baoa import baoa
+from sgld_jax.kernels.leimkuhler_matthews import leimkuhler_matthews
+from sgld_jax.kernels.sghmc import sghmc
 from sgld_jax.kernels.sgld import sgld
 from sgld_jax.keys import Unseeded
 from sgld_jax.potentials import likelihoods
@@ -47,6 +50,7 @@ __all__ = [
     "Preconditioner",
     "Samples",
     "Unseeded",
+    "baoa",
     "blocks",
     "brier",
     "check_potential",
@@ -63,6 +67,7 @@ __all__ = [
     "gaussian_prior",
     "hierarchical",
     "identity",
+    "leimkuhler_matthews",
     "likelihoods",
     "load",
     "mcse",
@@ -78,6 +83,7 @@ __all__ = [
     "sample",
     "samples_from_draws",
     "seed",
+    "sghmc",
     "sgld",
     "shuffled",
     "stacked",

@@ -27,6 +27,13 @@ def scale(scalar: Any, tree: PyTree) -> PyTree:
     return jax.tree.map(lambda x: jnp.asarray(scalar, x.dtype) * x, tree)
 
 
+def times(factor: PyTree, tree: PyTree) -> PyTree:
+    """A number, or a tree of factors, times a tree; in the dtypes of the latter."""
+    if jax.tree.structure(factor) == jax.tree.structure(0):
+        return scale(factor, tree)
+    return jax.tree.map(lambda f, x: f.astype(x.dtype) * x, factor, tree)
+
+
 def add(tree: PyTree, noise: PyTree) -> PyTree:
     """`tree + noise`, summed in the dtype of the noise, returned in that of `tree`."""
     return jax.tree.map(
@@ -85,8 +92,8 @@ def matched(setting: PyTree, tree: PyTree, name: str) -> PyTree:
     return jax.tree.structure(tree).unflatten([have[path] for path in present])
 
 
-def check_positive(setting: PyTree, name: str) -> None:
-    """Raises unless `setting` has numbers, and all are finite and above 0."""
+def check_positive(setting: PyTree, name: str, zero: bool = False) -> None:
+    """Raises unless `setting` has numbers, all finite and above 0, or `zero`."""
     if not jax.tree.leaves(setting):
         raise TypeError(f"{name} is {shown(setting)}: expected a number, or a tree.")
     for path, leaf in paths(setting).items():
@@ -95,8 +102,10 @@ def check_positive(setting: PyTree, name: str) -> None:
         if not is_numeric(leaf) or isinstance(leaf, bool):
             raise TypeError(f"{name}: {path} is {shown(leaf)}: expected a number.")
         value = np.asarray(leaf, np.float64)
-        if not (np.isfinite(value).all() and (value > 0).all()):
+        in_range = value >= 0 if zero else value > 0
+        if not (np.isfinite(value).all() and in_range.all()):
+            at_least = "of at least" if zero else "above"
             raise ValueError(
                 f"{name}: {path} holds {value.min():.3g} to {value.max():.3g}; "
-                f"expected finite numbers above 0."
+                f"expected finite numbers {at_least} 0."
             )

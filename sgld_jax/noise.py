@@ -11,7 +11,7 @@ from jax import lax
 
 from sgld_jax.generator import is_threefry, normal
 from sgld_jax.keys import key_of_chain, tag
-from sgld_jax.leaves import scale, wide_dtype
+from sgld_jax.leaves import times, wide_dtype
 
 PyTree = Any
 
@@ -27,7 +27,7 @@ def noise(state: Any, sd: Any, grads: PyTree) -> PyTree:
 
     Args:
       state: of a kernel, with a `count` and an `rng_key`.
-      sd: standard deviation, a scalar.
+      sd: standard deviation, a scalar or a tree like `grads`.
       grads: leaves `[...]`.
 
     Raises:
@@ -35,8 +35,8 @@ def noise(state: Any, sd: Any, grads: PyTree) -> PyTree:
     """
     key = key_of_chain(state.rng_key, (grads, sd))
     # At the last count the stream would repeat for ever, and in silence.
-    sd = jnp.where(state.count < MAX_COUNT, sd, jnp.nan)
-    return scale(sd, normal_like(key, state.count, grads))  # noise of the step
+    sd = jax.tree.map(lambda x: jnp.where(state.count < MAX_COUNT, x, jnp.nan), sd)
+    return times(sd, normal_like(key, state.count, grads))  # noise of the step
 
 
 def normal_like(key: jax.Array, count: jax.Array, tree: PyTree) -> PyTree:

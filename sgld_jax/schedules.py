@@ -91,6 +91,17 @@ def check_temperature(value: optax.ScalarOrSchedule, name: str = "temperature") 
         )
 
 
+def check_friction(value: optax.ScalarOrSchedule, name: str = "friction") -> None:
+    """Raises unless `value` is a schedule, a traced scalar, or a number in (0, 1]."""
+    number = _known_number(value, name)
+    if number is not None and not 0 < number <= 1:
+        raise ValueError(
+            f"{name}={value}: expected a number above 0 and at most 1, the part of its "
+            f"velocity that a chain loses in an update. optax.sgd(momentum=0.9) has "
+            f"friction=0.1."
+        )
+
+
 def _known_number(value: Any, name: str) -> float | None:
     """The number behind `value`, or None where only a run can tell."""
     if callable(value):

@@ -38,6 +38,16 @@ def key_reuse_checker(request):
         yield
 
 
+def pytest_collection_modifyitems(items):
+    """Tests marked `shared_by_kernels` run by default for the first kernel alone."""
+    _, *others = KERNELS
+    for item in items:
+        if item.get_closest_marker("shared_by_kernels"):
+            params = item.callspec.params
+            if params.get("make", params.get("name")) in others:
+                item.add_marker(pytest.mark.slow)
+
+
 @pytest.fixture(params=KERNELS)
 def make(request):
     """The factory of every kernel in the registry, one after the other."""

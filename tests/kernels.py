@@ -15,20 +15,25 @@ class Kernel(NamedTuple):
     """A kernel as the tests know it, by formulas and not by its code.
 
     Attributes:
-      make: the factory; `make(step_size, temperature, preconditioner=, key=)`.
+      make: `make(step_size, temperature, preconditioner=, key=)`: the factory, with a
+        friction if it takes one.
       law: `(precision, step_size, temperature, noise, scale) -> variance`, exact and
         stationary, on U = λθ²/2 with gradient noise of variance V and G = scale.
       noise_of: `(updates, grads, step_sizes, temperature, scale) -> ξ`: what of one leaf
         should be independent N(0, 1) in consecutive updates `[steps, chains, ...]`.
-      at_zero: `step_size -> transformation` that it is, bit for bit, at T = 0.
+      at_zero: `step_size -> transformation` that it is at T = 0.
+      exact_at_zero: whether it is that bit for bit, or to rounding.
       mutants: name -> (mark, line) of the kernel's file; each breaks a law.
+      wrap: makes `make` of the factory of a mutant.
     """
 
     make: Callable[..., optax.GradientTransformationExtraArgs]
     law: Callable
     noise_of: Callable
     at_zero: Callable
+    exact_at_zero: bool
     mutants: dict[str, tuple[str, str]]
+    wrap: Callable = lambda factory: factory
 
 
 def sgld_variance(precision, step_size, temperature, noise=0.0, scale=1.0):
@@ -47,12 +52,90 @@ def sgld_noise(updates, grads, step_sizes, temperature, scale):
     )
 
 
+IDENTITY = sgld_jax.identity()
+FRICTION = 0.5  # of kernels that have one; large, so that starts are soon forgotten
+
+
+def with_friction(factory):
+    """A factory of a kernel with a friction, as the others are called."""
+
+    def make(step_size, temperature=1.0, *, preconditioner=IDENTITY, key=None):
+        G = preconditioner
+        return factory(step_size, FRICTION, temperature, preconditioner=G, key=key)
+
+    return make
+
+
+def momentum(step_size):
+    """What kernels with a friction are at T = 0: v ← (1−α) v − εg, θ ← θ + v."""
+    return optax.chain(
+        optax.scale_by_learning_rate(step_size), optax.trace(decay=1 - FRICTION)
+    )
+
+
+def leimkuhler_matthews_variance(
+    precision, step_size, temperature, noise=0.0, scale=1.0
+):
+    """laws.md 3.4."""
+    return baoa_variance(precision, step_size, temperature, noise, scale, friction=1.0)
+
+
+def baoa_variance(
+    precision, step_size, temperature, noise=0.0, scale=1.0, friction=FRICTION
+):
+    """laws.md 5.2, in the form of ε and α."""
+    u = step_size * scale * precision
+    hot = step_size * scale * noise / (2 * friction)
+    return (temperature + hot / (1 - u / (2 * (2 - friction)))) / precision
+
+
+def sghmc_variance(
+    precision, step_size, temperature, noise=0.0, scale=1.0, friction=FRICTION
+):
+    """laws.md 5.1."""
+    u = step_size * scale * precision
+    hot = step_size * scale * noise / (2 * friction)
+    return (temperature + hot) / (precision * (1 - u / (2 * (2 - friction))))
+
+
+def from_rest(step_noise):
+    """The ξ of two updates of a kernel with a velocity that is 0 before the first."""
+
+    def noise_of(updates, grads, step_sizes, temperature, scale):
+        velocity, xi = np.zeros_like(updates[0]), []
+        for u, eps in zip(updates, step_sizes):
+            kick, velocity = step_noise(u, velocity, eps * scale * grads)
+            xi.append(kick / np.sqrt(2 * eps * temperature * scale))
+        return np.stack(xi)
+
+    return noise_of
+
+
+def baoa_kick(u, velocity, drift):
+    """The kick and the new velocity, from Δθ = (m + v)/2."""
+    kicked = velocity - 2 * drift / (2 - FRICTION)
+    velocity = 2 * u - kicked
+    return (velocity - (1 - FRICTION) * kicked) / np.sqrt(FRICTION), velocity
+
+
+def sghmc_kick(u, velocity, drift):
+    """The kick and the new velocity, from Δθ = v."""
+    return (u - (1 - FRICTION) * velocity + drift) / np.sqrt(FRICTION), u
+
+
+def leimkuhler_matthews_kick(u, last, drift):
+    """The kick, twice: it is what the next update remembers."""
+    kick = 2 * (u + drift) - last
+    return kick, kick
+
+
 KERNELS = {
     "sgld": Kernel(
         make=sgld_jax.sgld,
         law=sgld_variance,
         noise_of=sgld_noise,
         at_zero=optax.sgd,
+        exact_at_zero=True,
         mutants={
             "noise sd 2εT": ("noise", "sd = 2 * eps * T"),
             "noise sd √(εT)": ("noise", "sd = jnp.sqrt(eps * T)"),
@@ -84,13 +167,104 @@ KERNELS = {
             ),
         },
     ),
+    "baoa": Kernel(
+        make=with_friction(sgld_jax.baoa),
+        wrap=with_friction,
+        law=baoa_variance,
+        noise_of=from_rest(baoa_kick),
+        at_zero=momentum,
+        exact_at_zero=False,
+        mutants={
+            "T for √T": ("noise", "sd = jnp.sqrt(2 * alpha * eps) * T"),
+            "noise without friction": ("noise", "sd = jnp.sqrt(2 * eps * T)"),
+            "noise of a half step": (
+                "noise",
+                "sd = jnp.sqrt(alpha * (2 - alpha) * eps * T)",
+            ),
+            "the gradient of SGLD": (
+                "drift",
+                "drift = scale(-eps, preconditioner.multiply(metric, grads))",
+            ),
+            "a kick that is forgotten": (
+                "O",
+                "velocity = scale(1 - alpha, state.velocity)",
+            ),
+            "friction twice": ("O", "velocity = scale((1 - alpha) ** 2, kicked)"),
+            "moved with the new velocity": ("A", "updates = velocity"),
+            "moved with the old velocity": (
+                "A",
+                "updates = scale(0.5, add(state.velocity, velocity))",
+            ),
+            "preconditioner missing in the noise": (
+                "kick",
+                "kick = sd_xi",
+            ),
+            "stale friction": (
+                "friction",
+                "alpha = at(lambda c: 0.5 + 0.1 * c, state.count, '')",
+            ),
+        },
+    ),
+    "sghmc": Kernel(
+        make=with_friction(sgld_jax.sghmc),
+        wrap=with_friction,
+        law=sghmc_variance,
+        noise_of=from_rest(sghmc_kick),
+        at_zero=momentum,
+        exact_at_zero=False,
+        mutants={
+            "T for √T": ("noise", "sd = jnp.sqrt(2 * alpha * eps) * T"),
+            "noise of the exact friction": (
+                "noise",
+                "sd = jnp.sqrt(alpha * (2 - alpha) * eps * T)",
+            ),
+            "sign of the drift": (
+                "drift",
+                "drift = scale(eps, preconditioner.multiply(metric, grads))",
+            ),
+            "velocity redrawn": ("velocity", "velocity = drift"),
+            "velocity without friction": (
+                "velocity",
+                "velocity = add(state.velocity, drift)",
+            ),
+            "preconditioner missing in the noise": (
+                "kick",
+                "kick = sd_xi",
+            ),
+        },
+    ),
+    "leimkuhler_matthews": Kernel(
+        make=sgld_jax.leimkuhler_matthews,
+        law=leimkuhler_matthews_variance,
+        noise_of=from_rest(leimkuhler_matthews_kick),
+        at_zero=optax.sgd,
+        exact_at_zero=True,
+        mutants={
+            "T for √T": ("noise", "sd = jnp.sqrt(2 * eps) * T"),
+            "half the gradient": (
+                "drift",
+                "updates = scale(-eps / 2, preconditioner.multiply(metric, grads))",
+            ),
+            "two fresh kicks": (
+                "kick",
+                "updates = add(updates, scale(0.5, add(noise(state._replace("
+                "count=state.count + 1000), sd, grads), kick)))",
+            ),
+            "SGLD": ("kick", "updates = add(updates, kick)"),
+            "the last kick alone": ("kick", "updates = add(updates, state.kick)"),
+            "preconditioner missing in the noise": (
+                "the new kick",
+                "kick = noise(state, sd, grads)",
+            ),
+        },
+    ),
 }
 
 # Mutants of what all kernels are made of.
 SHARED_MUTANTS = {
     "one key for all steps": (
         "noise of the step",
-        "return scale(sd, normal_like(key, 0 * state.count, grads))",
+        "return times(sd, normal_like(key, 0 * state.count, grads))",
     ),
     "count never moves": ("count", "count = state.count"),
     "uniform noise of the right variance": (

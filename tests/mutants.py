@@ -20,6 +20,7 @@ GROUND = (
     "parameters",
     "preconditioners",
     "schedules",
+    "settings",
     "states",
 )
 

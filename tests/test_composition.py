@@ -27,7 +27,7 @@ from tests.compositions import (
     accumulated,
     add_noise,
     as_params,
-    checker_off_where_optax_selects,
+    compositions,
     injected,
     kernel,
     keys_of,
@@ -167,7 +167,7 @@ TABLE = [
 ]
 
 
-@pytest.mark.parametrize("name, row, mode", checker_off_where_optax_selects(TABLE))
+@pytest.mark.parametrize("name, row, mode", compositions(TABLE))
 def test_sound_rows_run_in_every_mode(name, row, mode):
     MODES[mode](name, row)
 
@@ -178,7 +178,7 @@ def checkpointer():
         yield checkpointer
 
 
-@pytest.mark.parametrize("name, row", checker_off_where_optax_selects(PAIRS))
+@pytest.mark.parametrize("name, row", compositions(PAIRS))
 def test_orbax_resumes_bit_for_bit(name, row, checkpointer, tmp_path):
     run, half, end = path(name, row)
     checkpointer.save(tmp_path / "half", half)
@@ -200,7 +200,7 @@ def test_optax_itself_fails_the_key_reuse_checker_where_it_selects():
 # ------------------------------------------------------------------------ laws
 
 
-@pytest.mark.parametrize("name, row", checker_off_where_optax_selects(PAIRS))
+@pytest.mark.parametrize("name, row", compositions(PAIRS))
 def test_sound_rows_have_their_exact_law(name, row):
     row = row_of(name, row)
     start, end = simulate(row, DRAWS)

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from tests.kernels import KERNELS
+
 ROOT = pathlib.Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -41,6 +43,16 @@ def test_files_named_in_the_readme_exist():
     assert links and tests and paths
     for path in links + tests + paths:
         assert (ROOT / path).exists(), path
+
+
+def test_every_kernel_has_a_row_among_the_samplers_and_a_place_in_the_readme():
+    text = (ROOT / "docs" / "samplers.md").read_text(encoding="utf-8")
+    rows = re.findall(
+        r"^\| \**\[`(\w+)`\]\(../sgld_jax/kernels/(\w+)\.py\)", text, re.M
+    )
+    assert [name for name, _ in rows] == [file for _, file in rows]
+    assert {name for name, _ in rows} == set(KERNELS)
+    assert all(f"`{name}`" in README for name in KERNELS)
 
 
 def table_of(text):

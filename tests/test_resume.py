@@ -211,3 +211,27 @@ def test_a_batch_in_place_of_the_data_is_refused_with_the_right_advice():
     assert "num_data=4" not in str(e.value)
     with pytest.raises(ValueError, match="Both data and batch"):
         sgld_jax.step(chain, SMALL_STEPS, MEAN, data=DATA, batch=rows)
+
+
+def test_every_kernel_goes_on_bit_for_bit_and_from_a_file_too(make, tmp_path):
+    def sampler():
+        return make(0.1, 1.0)
+
+    options = {"num_chains": 3, "data": DATA, "batches": sgld_jax.shuffled(5)}
+    whole = sgld_jax.sample(
+        0, sampler(), MEAN, jax.random.normal, num_samples=5, **options
+    )
+    first = sgld_jax.sample(
+        0, sampler(), MEAN, jax.random.normal, num_samples=2, **options
+    )
+    first.save(tmp_path / "run")
+    for start in (first, sgld_jax.load(tmp_path / "run")):
+        rest = sgld_jax.resume(
+            start.final,
+            sampler(),
+            MEAN,
+            num_samples=3,
+            data=DATA,
+            batches=options["batches"],
+        )
+        np.testing.assert_array_equal(rest.params, whole.params[:, 2:])

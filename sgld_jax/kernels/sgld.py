@@ -27,12 +27,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sgld_jax.keys import Unseeded, check_key
+from sgld_jax.keys import Unseeded
 from sgld_jax.leaves import add, scale
 from sgld_jax.noise import noise
 from sgld_jax.parameters import check_params, checked_grads
-from sgld_jax.preconditioners import Preconditioner, check_preconditioner, identity
-from sgld_jax.schedules import at, check_step_size, check_temperature, is_zero
+from sgld_jax.preconditioners import Preconditioner, identity
+from sgld_jax.schedules import at, is_zero
+from sgld_jax.settings import check_settings
 from sgld_jax.states import Trace, first_state, next_state
 
 
@@ -88,10 +89,7 @@ def sgld(
       >>> updates, state = sampler.update(jax.grad(potential)(x), state, x)
       >>> x = optax.apply_updates(x, updates)
     """
-    check_step_size(step_size)
-    check_temperature(temperature)
-    check_preconditioner(preconditioner)
-    check_key(key)
+    check_settings(step_size, temperature, preconditioner, key)
 
     def init(params):
         check_params(params, optimises=is_zero(temperature))
