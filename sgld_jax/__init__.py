@@ -39,7 +39,13 @@ from sgld_jax.potentials.hierarchical import hierarchical
 from sgld_jax.potentials.networks import Network, from_linen, from_nnx
 from sgld_jax.potentials.potential import from_log_density, minibatch_potential
 from sgld_jax.potentials.priors import fan_in_prior, gaussian_prior
-from sgld_jax.preconditioners import Preconditioner, diagonal, identity
+from sgld_jax.preconditioners import (
+    Preconditioner,
+    dense,
+    diagonal,
+    freeze,
+    identity,
+)
 from sgld_jax.seeding import seed
 
 __version__ = "0.1.0"
@@ -55,11 +61,13 @@ __all__ = [
     "brier",
     "check_potential",
     "crps",
+    "dense",
     "diagonal",
     "entropy_split",
     "ess",
     "expected_calibration_error",
     "fan_in_prior",
+    "freeze",
     "from_linen",
     "from_log_density",
     "from_nnx",

@@ -9,10 +9,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
+from jax.flatten_util import ravel_pytree
 
+from sgld_jax.arguments import check_count, shown
 from sgld_jax.fingerprint import fingerprint
-from sgld_jax.leaves import check_positive, matched, wide_dtype
+from sgld_jax.leaves import check_positive, is_numeric, matched, wide_dtype
 
 PyTree = Any
 
@@ -36,17 +40,20 @@ class Preconditioner(NamedTuple):
       update: `(grads, state, params) -> state`, before G is used.
       multiply: `(state, v) -> G v`, in the dtypes of `v`.
       multiply_sqrt: `(state, v) -> S v` with `S Sᵀ = G`, in the dtypes of `v`.
+      is_diagonal: whether G mixes no coordinates.
     """
 
     init: Callable[[PyTree], PyTree]
     update: Callable[[PyTree, PyTree, PyTree | None], PyTree]
     multiply: Callable[[PyTree, PyTree], PyTree]
     multiply_sqrt: Callable[[PyTree, PyTree], PyTree]
+    is_diagonal: bool = True
 
 
 def check_preconditioner(preconditioner: Any) -> None:
     """Raises `TypeError` for what has not the functions of a `Preconditioner`."""
-    functions = (getattr(preconditioner, f, None) for f in Preconditioner._fields)
+    names = ("init", "update", "multiply", "multiply_sqrt")
+    functions = (getattr(preconditioner, name, None) for name in names)
     if not all(map(callable, functions)):
         raise TypeError(
             f"preconditioner is a {type(preconditioner).__name__}: expected a "
@@ -115,3 +122,144 @@ def diagonal(scale: PyTree) -> Preconditioner:
 def _times(scale: Any, power: float, x: jax.Array) -> jax.Array:
     s = jnp.asarray(scale, wide_dtype(x))
     return (s if power == 1.0 else jnp.sqrt(s)).astype(x.dtype) * x
+
+
+def dense(matrix: Any) -> Preconditioner:
+    """G, a fixed symmetric positive matrix over all coordinates of the tree.
+
+    For posteriors whose coordinates are correlated: with the posterior covariance as G
+    every direction relaxes in about 1/ε steps. An update costs d² operations a chain.
+
+    Args:
+      matrix: `[d, d]`, in units of θ², such as a covariance of earlier draws; rows in
+        the order of `jax.flatten_util.ravel_pytree(params)`: leaf by leaf.
+
+    Raises:
+      ValueError: if the matrix is not square, symmetric, finite and positive; while
+        tracing, if the parameters have not d coordinates.
+
+    Example:
+      >>> import jax.numpy as jnp, sgld_jax
+      >>> covariance = jnp.array([[1.0, 0.9], [0.9, 1.0]])
+      >>> sampler = sgld_jax.sgld(
+      ...     0.1, preconditioner=sgld_jax.dense(covariance), key=0)
+      >>> state = sampler.init({"a": jnp.zeros(()), "b": jnp.zeros(())})
+
+    Source: Girolami and Calderhead 2011, section 5, with the metric held fixed.
+    """
+    _check_positive_definite(matrix)
+    if isinstance(matrix, Tracer):
+        root = jnp.linalg.cholesky(matrix)
+    else:
+        root = jnp.asarray(np.linalg.cholesky(np.asarray(matrix, np.float64)))
+    matrix, code = jnp.asarray(matrix), fingerprint(matrix)
+
+    def init(params: PyTree) -> FixedMetric:
+        _check_coordinates(matrix, params)
+        return FixedMetric(jnp.asarray(code, jnp.int32))
+
+    return Preconditioner(
+        init=init,
+        update=lambda grads, state, params: state,
+        multiply=lambda state, v: _matrix_times(matrix, v),
+        multiply_sqrt=lambda state, v: _matrix_times(root, v),
+        is_diagonal=False,
+    )
+
+
+def _matrix_times(matrix: Any, v: PyTree) -> PyTree:
+    """The product with all leaves laid end to end, each given back in its dtype."""
+    _check_coordinates(matrix, v)
+    flat, unravel = ravel_pytree(v)
+    # float32 in full: some devices would multiply with fewer digits.
+    product = jnp.matmul(jnp.asarray(matrix, flat.dtype), flat, precision="highest")
+    return unravel(product)
+
+
+def _check_coordinates(matrix: Any, tree: PyTree) -> None:
+    size = sum(x.size for x in jax.tree.leaves(tree))
+    if np.shape(matrix)[0] != size:
+        raise ValueError(
+            f"dense(matrix) is {np.shape(matrix)[0]} × {np.shape(matrix)[1]}, and the "
+            f"parameters have {size} coordinates: expected as many rows."
+        )
+
+
+def _check_positive_definite(matrix: Any) -> None:
+    if not is_numeric(matrix) and not isinstance(matrix, Tracer):
+        raise TypeError(f"dense({shown(matrix)}): expected an array [d, d].")
+    if np.ndim(matrix) != 2 or np.shape(matrix)[0] != np.shape(matrix)[1]:
+        raise ValueError(
+            f"dense(matrix) has shape {np.shape(matrix)}: expected [d, d]. For one "
+            f"number a coordinate: sgld_jax.diagonal(scale)."
+        )
+    if isinstance(matrix, Tracer):
+        return
+    values = np.asarray(matrix, np.float64)
+    if not np.isfinite(values).all():
+        raise ValueError("dense(matrix) holds numbers that are not finite.")
+    if np.abs(values - values.T).max(initial=0) > 1e-5 * np.abs(values).max(initial=0):
+        raise ValueError(
+            "dense(matrix) is not symmetric: pass (matrix + matrix.T) / 2 if rounding "
+            "is the cause."
+        )
+    lowest, highest = np.linalg.eigvalsh(values)[[0, -1]] if len(values) else (1.0, 1.0)
+    if lowest <= 1e-6 * highest:
+        raise ValueError(
+            f"dense(matrix) has eigenvalues from {lowest:.3g} to {highest:.3g}: "
+            f"expected them above 0, and above rounding. A covariance of fewer than d draws has "
+            f"zeros; add a small multiple of its diagonal."
+        )
+
+
+class FrozenMetric(NamedTuple):
+    """The state of `freeze`.
+
+    Attributes:
+      count: updates made so far, int32 `[]`, at most `after`.
+      metric: state of the preconditioner, which no longer changes at `after`.
+    """
+
+    count: jax.Array
+    metric: PyTree
+
+
+def freeze(preconditioner: Preconditioner, after: int) -> Preconditioner:
+    """A preconditioner that adapts in its first updates, and then stays as it is.
+
+    From there on the law is that of a fixed G, known exactly: make `after` the burn-in,
+    or less.
+
+    Args:
+      preconditioner: one that adapts.
+      after: how many updates adapt it, at least 1.
+
+    Raises:
+      TypeError, ValueError: for what is no preconditioner, and for `after` below 1.
+
+    Example:
+      >>> import sgld_jax
+      >>> metric = sgld_jax.freeze(sgld_jax.diagonal(2.0), after=500)
+      >>> sampler = sgld_jax.sgld(0.1, preconditioner=metric, key=0)
+    """
+    check_preconditioner(preconditioner)
+    check_count("after", after, 1)
+
+    def init(params: PyTree) -> FrozenMetric:
+        return FrozenMetric(jnp.zeros([], jnp.int32), preconditioner.init(params))
+
+    def update(grads: PyTree, state: FrozenMetric, params: PyTree | None) -> PyTree:
+        adapted = preconditioner.update(grads, state.metric, params)
+        is_early = state.count < after
+        metric = jax.tree.map(  # freeze
+            lambda new, old: jnp.where(is_early, new, old), adapted, state.metric
+        )
+        return FrozenMetric(jnp.minimum(state.count + 1, after), metric)
+
+    return Preconditioner(
+        init=init,
+        update=update,
+        multiply=lambda state, v: preconditioner.multiply(state.metric, v),
+        multiply_sqrt=lambda state, v: preconditioner.multiply_sqrt(state.metric, v),
+        is_diagonal=preconditioner.is_diagonal,
+    )

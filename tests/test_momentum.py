@@ -122,13 +122,12 @@ def test_known_gradient_noise_is_not_injected_again(preconditioned):
         gradient_noise=jnp.float32(V),
     )
     variance = sghmc_variance(lam, eps, T, 0.0, G, friction=alpha)
-    key = jax.random.key(5)
-    draws, _ = run(sampler, key, lam, 1.0, np.sqrt(variance), V, 100)
+    draws, _ = run(sampler, jax.random.key(5), lam, 1.0, np.sqrt(variance), V, 100)
     assert np.abs(variance_z(draws, variance)).max() < Z
     blind = sgld_jax.sghmc(
         eps, alpha, T, preconditioner=sgld_jax.diagonal(G.astype(np.float32))
     )
-    draws, _ = run(blind, key, lam, 1.0, np.sqrt(variance), V, 100)
+    draws, _ = run(blind, jax.random.key(6), lam, 1.0, np.sqrt(variance), V, 100)
     assert np.abs(variance_z(draws, variance)).max() > 2 * Z  # and it would be seen
 
 

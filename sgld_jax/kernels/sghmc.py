@@ -90,8 +90,8 @@ def sghmc(
       As `sgld`.
 
     Raises:
-      ValueError, TypeError: as `sgld`; also for a friction outside (0, 1] and for a
-        gradient noise below 0.
+      ValueError, TypeError: as `sgld`; also for a friction outside (0, 1], for a
+        gradient noise below 0, and for one with a preconditioner that is not diagonal.
 
     Example:
       >>> import jax, sgld_jax
@@ -102,6 +102,8 @@ def sghmc(
     """
     check_settings(step_size, temperature, preconditioner, key, friction)
     check_positive(gradient_noise, "gradient_noise", zero=True)
+    if not (is_zero(gradient_noise) or preconditioner.is_diagonal):
+        raise ValueError("gradient_noise needs a preconditioner that mixes nothing.")
 
     def init(params):
         check_params(params, optimises=is_zero(temperature))
