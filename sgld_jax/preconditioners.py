@@ -207,8 +207,8 @@ def _check_positive_definite(matrix: Any) -> None:
     if lowest <= 1e-6 * highest:
         raise ValueError(
             f"dense(matrix) has eigenvalues from {lowest:.3g} to {highest:.3g}: "
-            f"expected them above 0, and above rounding. A covariance of fewer than d draws has "
-            f"zeros; add a small multiple of its diagonal."
+            f"expected them above 0, and above rounding. A covariance of fewer than d "
+            f"draws has zeros; add a small multiple of its diagonal."
         )
 
 
