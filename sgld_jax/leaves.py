@@ -92,6 +92,15 @@ def matched(setting: PyTree, tree: PyTree, name: str) -> PyTree:
     return jax.tree.structure(tree).unflatten([have[path] for path in present])
 
 
+def spread(setting: PyTree, tree: PyTree, name: str) -> PyTree:
+    """`setting` as `matched` returns it, with the shapes and dtypes of `tree`."""
+    return jax.tree.map(
+        lambda value, x: jnp.broadcast_to(jnp.asarray(value, x.dtype), x.shape),
+        matched(setting, tree, name),
+        tree,
+    )
+
+
 def check_positive(setting: PyTree, name: str, zero: bool = False) -> None:
     """Raises unless `setting` has numbers, all finite and above 0, or `zero`."""
     if not jax.tree.leaves(setting):

@@ -39,6 +39,21 @@ def noise(state: Any, sd: Any, grads: PyTree) -> PyTree:
     return times(sd, normal_like(key, state.count, grads))  # noise of the step
 
 
+def beside(sd: Any, known: PyTree) -> tuple[PyTree, jax.Array]:
+    """What to inject beside noise that is there, for a variance of sd² in all.
+
+    Args:
+      sd: standard deviation, a scalar.
+      known: variances, leaves `[...]`.
+
+    Returns:
+      Standard deviations like `known`; and whether nowhere more is known than sd².
+    """
+    left = jax.tree.map(lambda variance: sd**2 - variance, known)
+    enough = [jnp.all(x >= 0) for x in jax.tree.leaves(left)]
+    return jax.tree.map(jnp.sqrt, left), jnp.all(jnp.array(enough))
+
+
 def normal_like(key: jax.Array, count: jax.Array, tree: PyTree) -> PyTree:
     """Independent N(0, 1) for every coordinate of a tree.
 

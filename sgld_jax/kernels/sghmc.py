@@ -32,8 +32,8 @@ import jax.numpy as jnp
 import optax
 
 from sgld_jax.keys import Unseeded
-from sgld_jax.leaves import add, check_positive, matched, scale
-from sgld_jax.noise import noise
+from sgld_jax.leaves import add, check_positive, scale, spread
+from sgld_jax.noise import beside, noise
 from sgld_jax.parameters import check_params, checked_grads
 from sgld_jax.preconditioners import Preconditioner, identity
 from sgld_jax.schedules import at, is_zero
@@ -124,13 +124,10 @@ def sghmc(
         if not is_zero(temperature):
             sd = jnp.sqrt(2 * alpha * eps) * jnp.sqrt(T)  # noise
             if not is_zero(gradient_noise):
-                V = matched(gradient_noise, grads, "gradient_noise")
-                V = jax.tree.map(lambda v, g: jnp.broadcast_to(v, g.shape), V, grads)
-                GV = preconditioner.multiply(metric, V)
-                left = jax.tree.map(lambda v: sd**2 - eps**2 * v, GV)  # known
-                least = jnp.min(jnp.array([x.min() for x in jax.tree.leaves(left)]))
-                T = jnp.where(least < 0, jnp.nan, T)  # so that the report names it
-                sd = jax.tree.map(jnp.sqrt, left)
+                V = spread(gradient_noise, grads, "gradient_noise")
+                known = scale(eps**2, preconditioner.multiply(metric, V))  # known
+                sd, is_enough = beside(sd, known)
+                T = jnp.where(is_enough, T, jnp.nan)  # so that the report names it
             sd_xi = noise(state, sd, grads)
             kick = preconditioner.multiply_sqrt(metric, sd_xi)  # kick
             velocity = add(velocity, kick)
