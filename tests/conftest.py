@@ -42,7 +42,7 @@ def pytest_collection_modifyitems(items):
     """Tests marked `shared_by_kernels` run by default for the first kernel alone."""
     _, *others = KERNELS
     for item in items:
-        if item.get_closest_marker("shared_by_kernels"):
+        if item.get_closest_marker("shared_by_kernels") and hasattr(item, "callspec"):
             params = item.callspec.params
             if params.get("make", params.get("name")) in others:
                 item.add_marker(pytest.mark.slow)

@@ -13,6 +13,7 @@ from sgld_jax.keys import as_key, chain_keys
 from tests.mutants import mutated
 from tests.runs import run_python
 
+pytestmark = pytest.mark.shared_by_kernels
 PARAMS = {"w": jnp.zeros((3, 2)), "b": jnp.zeros(2)}
 
 
@@ -285,7 +286,6 @@ def test_equal_keys_that_are_mapped_give_common_noise(make):
         np.testing.assert_array_equal(row, updates["w"][0])
 
 
-@pytest.mark.shared_by_kernels
 def test_derivatives_and_checkpoint_pass_through(make):
     sampler = make(0.1, key=0)
 
@@ -325,7 +325,6 @@ def end_of_a_path(make, eps, T, decaying=False):
     return jnp.sum(theta**2)
 
 
-@pytest.mark.shared_by_kernels
 @pytest.mark.parametrize(
     "argument, at", [(0, (0.1, 1.3)), (1, (0.1, 1.3)), (0, (0.1, 0))]
 )
@@ -348,7 +347,6 @@ def test_derivatives_in_step_size_and_temperature(make, argument, at, decaying):
     assert np.isfinite(curvature) and curvature != 0
 
 
-@pytest.mark.shared_by_kernels
 @pytest.mark.parametrize("derivative", [jax.grad, jax.jacfwd, jax.hessian])
 @pytest.mark.parametrize("decaying", [False, True])
 def test_derivatives_of_a_sweep_see_noise_of_their_own(make, derivative, decaying):
