@@ -170,6 +170,15 @@ SELECTS_KEYS = {
 }
 
 
+def checker_off_where_optax_selects(cases):
+    """Parameters for pytest; a case is a tuple that holds the name of a row."""
+    off = pytest.mark.key_reuse_off("optax selects between states")
+    return [
+        pytest.param(*case, marks=[off] if SELECTS_KEYS & set(case) else [])
+        for case in cases
+    ]
+
+
 # What a kernel itself could get wrong: its memory under a mask, and where optax holds
 # a state back. By default other kernels than the first are run through these alone.
 ABOUT_MEMORY = {"alone", "masked", "MultiSteps", "apply_if_finite"}
@@ -177,13 +186,11 @@ ABOUT_MEMORY = {"alone", "masked", "MultiSteps", "apply_if_finite"}
 
 def compositions(cases):
     """Parameters for pytest; a case is a tuple: kernel, row, and what else there is."""
-    off = pytest.mark.key_reuse_off("optax selects between states")
-    params = []
-    for kernel, row, *rest in cases:
-        marks = [off] if row in SELECTS_KEYS else []
-        if kernel != next(iter(KERNELS)) and (rest or row not in ABOUT_MEMORY):
-            marks.append(pytest.mark.slow)
-        params.append(pytest.param(kernel, row, *rest, marks=marks))
+    params, (first, *_) = checker_off_where_optax_selects(cases), KERNELS
+    for i, (kernel, row, *rest) in enumerate(cases):
+        if kernel != first and (rest or row not in ABOUT_MEMORY):
+            marks = [*params[i].marks, pytest.mark.slow]
+            params[i] = pytest.param(kernel, row, *rest, marks=marks)
     return params
 
 
