@@ -106,7 +106,7 @@ def _demo(args: argparse.Namespace) -> int:
     )
     pictures.draw_pictures(results, args.out, report.note(results))
     seconds = time.perf_counter() - began
-    page.write_report(results, gains, args.out, _command(args), seconds)
+    page.write_report(results, gains, facts, args.out, _command(args), seconds)
     print(
         f"\nWritten to {args.out}: report.md, with pictures and draws. {seconds:.0f} s."
     )

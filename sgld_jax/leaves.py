@@ -102,7 +102,7 @@ def spread(setting: PyTree, tree: PyTree, name: str) -> PyTree:
 
 
 def check_positive(setting: PyTree, name: str, zero: bool = False) -> None:
-    """Raises unless `setting` has numbers, all finite and above 0, or `zero`."""
+    """Raises unless `setting` has numbers above 0, with `zero` of at least 0."""
     if not jax.tree.leaves(setting):
         raise TypeError(f"{name} is {shown(setting)}: expected a number, or a tree.")
     for path, leaf in paths(setting).items():

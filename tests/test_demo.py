@@ -402,16 +402,13 @@ def test_the_full_demo(tmp_path):
     assert (tmp_path / "swarm.gif").stat().st_size < 2_000_000
     r = full.results
     assert 0.95 < r.warmth < 1.05
+    # Scales that are learned mix slowly: 1.07 was measured, and is printed with the rest.
     assert np.median(r.rhats["predictions"]) < 1.15
     assert len(set(swarm.nearest(r.swarm.positions[-1], r.swarm.centres))) == 25
     rows = scoring.table(r)
-    # What the README says: no guess of the prior, and as good as with the best guess.
-    assert (
-        rows["SGLD"]["accuracy"]
-        > 0.95
-        > 0.9
-        > (rows["ensemble, learned prior"]["accuracy"])
-    )
+    # What the README says: SGLD needs no guess of the prior, and a mode does.
+    assert rows["SGLD"]["accuracy"] > 0.95
+    assert rows["ensemble, learned prior"]["accuracy"] < 0.9
     assert rows["SGLD"]["OOD AUROC"] > rows["ensemble"]["OOD AUROC"]
     # The curve: the nets by Adam do not know what they do not know.
     (adam_off, adam_spread), (off, spread) = (

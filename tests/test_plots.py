@@ -167,6 +167,7 @@ def test_swarm_contours_follow_the_energy(ax):
 
 def test_swarm_over_a_flat_landscape(ax):
     plots.swarm(np.zeros((1, 2)), lambda x: 0 * x[0], ax=ax)
+    assert len(ax.collections[0].levels) == 2  # one band, and no error
 
 
 def test_animation_moves_the_particles_and_rests_at_the_end(tmp_path):

@@ -9,15 +9,20 @@ from sgld_jax.demo.guesses import NUM_VALIDATION
 from sgld_jax.demo.methods import STEP_SIZE
 from sgld_jax.demo.networks import HIDDEN
 from sgld_jax.demo.pictures import CAVEAT
-from sgld_jax.demo.report import summary, versions
+from sgld_jax.demo.report import versions
 from sgld_jax.demo.swarm import SWARM_SIZE
 
 
 def write_report(
-    results: Results, gains: tables.Gains, folder: Path, command: str, seconds: float
+    results: Results,
+    gains: tables.Gains,
+    facts: list[str],
+    folder: Path,
+    command: str,
+    seconds: float,
 ) -> None:
-    """Writes report.md; its pictures lie beside it."""
-    _, verdict, timid, priors, gap, *rest = summary(results, gains)
+    """Writes report.md, of what `summary` returned; its pictures lie beside it."""
+    _, verdict, timid, priors, gap, *rest = facts
     scores = tables.markdown(scoring.table(results), gains)
     bullet, chains = "\n- ", results.settings.num_chains
     text = f"""# What {chains} Langevin chains of a Flax network know

@@ -83,7 +83,8 @@ def sghmc(
       preconditioner: the matrix G, in units of θ².
       gradient_noise: V ≥ 0, the variance of each coordinate of ∇Ũ: a number, or a tree
         like the parameters. The noise it brings is not injected again. Where it is more
-        than there is to inject, εGV > 2αT, the chain fails, by its temperature.
+        than there is to inject, εGV > 2αT, the chain fails, by its temperature. With
+        the literal T = 0, where nothing is injected, it plays no part.
       key: a seed, a typed key or a legacy key. Without one, `seed` the state.
 
     Returns:
