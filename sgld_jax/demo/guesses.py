@@ -52,12 +52,14 @@ def judge(key: jax.Array, digits: Digits, lengths: Lengths) -> Guesses:
     task = Task(digit_network(kept), data, asked)
     scales = np.repeat(SCALES, EACH)
 
-    def scores(method) -> np.ndarray:  # [validation or test, scale]
+    def scores(method, key) -> np.ndarray:  # [validation or test, scale]
         samples = method(key, task, lengths, len(scales), scales)
         by_scale = np.split(samples.params["logits"], len(SCALES))
         probs = [np.asarray(predictive_probs(x)) for x in by_scale]
         parts = zip(*(np.split(p, [NUM_VALIDATION]) for p in probs))
         return np.array([[nll(p, y) for p in ps] for ps, y in zip(parts, answers)])
 
-    (validation, adam), (_, sgld) = scores(nets_by_adam), scores(chains_by_sgld)
+    chain_key = jax.random.fold_in(key, 1)
+    validation, adam = scores(nets_by_adam, key)
+    _, sgld = scores(chains_by_sgld, chain_key)
     return Guesses(validation, adam, sgld)
