@@ -56,12 +56,15 @@ def rows(
     return table
 
 
-KERNELS = (
-    sgld_jax.sgld,
-    sgld_jax.leimkuhler_matthews,
-    sgld_jax.baoa,
-    sgld_jax.sghmc,
-)
+KERNELS = {
+    "sgld": sgld_jax.sgld,
+    "psgld": lambda step_size: sgld_jax.psgld(
+        step_size, num_data=network().num_data, freeze_after=1_000
+    ),
+    "leimkuhler_matthews": sgld_jax.leimkuhler_matthews,
+    "baoa": sgld_jax.baoa,
+    "sghmc": sgld_jax.sghmc,
+}
 
 
 def kernels(rounds: int, seconds: float, chains: tuple[int, ...] = (1, 64)) -> list:
@@ -70,8 +73,8 @@ def kernels(rounds: int, seconds: float, chains: tuple[int, ...] = (1, 64)) -> l
     for num_chains in chains:
         drawn = sgld_jax.with_replacement(model.batch_size)
         loops = {
-            kernel.__name__: entrants.bare(model, num_chains, drawn, kernel)
-            for kernel in KERNELS
+            name: entrants.bare(model, num_chains, drawn, kernel)
+            for name, kernel in KERNELS.items()
         }
         timings = interleaved(loops, num_chains, rounds, seconds)
         for name, t in timings.items():

@@ -4,6 +4,7 @@ Every sampler is an `optax.GradientTransformation` with its key in its state. Wh
 to start reading: `sgld_jax/kernels/sgld.py`, whose first screen is the equation.
 """
 
+from sgld_jax.adaptive import freeze, position_dependent, rmsprop
 from sgld_jax.analysis import plots
 from sgld_jax.analysis.arviz import to_arviz
 from sgld_jax.analysis.diagnostics import ess, mcse, rhat, summary
@@ -24,6 +25,7 @@ from sgld_jax.engine.samples import Samples
 from sgld_jax.engine.update import step
 from sgld_jax.kernels.baoa import baoa
 from sgld_jax.kernels.leimkuhler_matthews import leimkuhler_matthews
+from sgld_jax.kernels.psgld import psgld
 from sgld_jax.kernels.sghmc import sghmc
 from sgld_jax.kernels.sgld import sgld
 from sgld_jax.keys import Unseeded
@@ -43,7 +45,6 @@ from sgld_jax.preconditioners import (
     Preconditioner,
     dense,
     diagonal,
-    freeze,
     identity,
 )
 from sgld_jax.seeding import seed
@@ -82,12 +83,15 @@ __all__ = [
     "minibatch_potential",
     "nll",
     "plots",
+    "position_dependent",
     "predict",
     "predictive_interval",
     "predictive_log_density",
     "predictive_probs",
+    "psgld",
     "resume",
     "rhat",
+    "rmsprop",
     "sample",
     "samples_from_draws",
     "seed",

@@ -14,7 +14,7 @@ import optax
 from jax.core import Tracer
 from jax.flatten_util import ravel_pytree
 
-from sgld_jax.arguments import check_count, shown
+from sgld_jax.arguments import shown
 from sgld_jax.fingerprint import fingerprint
 from sgld_jax.leaves import check_positive, is_numeric, matched, wide_dtype
 
@@ -41,6 +41,7 @@ class Preconditioner(NamedTuple):
       multiply: `(state, v) -> G v`, in the dtypes of `v`.
       multiply_sqrt: `(state, v) -> S v` with `S Sᵀ = G`, in the dtypes of `v`.
       is_diagonal: whether G mixes no coordinates.
+      divergence: `state -> Γ`, Γᵢ = Σⱼ ∂Gᵢⱼ/∂θⱼ, where G is a function of θ; else None.
     """
 
     init: Callable[[PyTree], PyTree]
@@ -48,6 +49,7 @@ class Preconditioner(NamedTuple):
     multiply: Callable[[PyTree, PyTree], PyTree]
     multiply_sqrt: Callable[[PyTree, PyTree], PyTree]
     is_diagonal: bool = True
+    divergence: Callable[[PyTree], PyTree] | None = None
 
 
 def check_preconditioner(preconditioner: Any) -> None:
@@ -210,56 +212,3 @@ def _check_positive_definite(matrix: Any) -> None:
             f"expected them above 0, and above rounding. A covariance of fewer than d "
             f"draws has zeros; add a small multiple of its diagonal."
         )
-
-
-class FrozenMetric(NamedTuple):
-    """The state of `freeze`.
-
-    Attributes:
-      count: updates made so far, int32 `[]`, at most `after`.
-      metric: state of the preconditioner, which no longer changes at `after`.
-    """
-
-    count: jax.Array
-    metric: PyTree
-
-
-def freeze(preconditioner: Preconditioner, after: int) -> Preconditioner:
-    """A preconditioner that adapts in its first updates, and then stays as it is.
-
-    From there on the law is that of a fixed G, known exactly: make `after` the burn-in,
-    or less.
-
-    Args:
-      preconditioner: one that adapts.
-      after: how many updates adapt it, at least 1.
-
-    Raises:
-      TypeError, ValueError: for what is no preconditioner, and for `after` below 1.
-
-    Example:
-      >>> import sgld_jax
-      >>> metric = sgld_jax.freeze(sgld_jax.diagonal(2.0), after=500)
-      >>> sampler = sgld_jax.sgld(0.1, preconditioner=metric, key=0)
-    """
-    check_preconditioner(preconditioner)
-    check_count("after", after, 1)
-
-    def init(params: PyTree) -> FrozenMetric:
-        return FrozenMetric(jnp.zeros([], jnp.int32), preconditioner.init(params))
-
-    def update(grads: PyTree, state: FrozenMetric, params: PyTree | None) -> PyTree:
-        adapted = preconditioner.update(grads, state.metric, params)
-        is_early = state.count < after
-        metric = jax.tree.map(  # freeze
-            lambda new, old: jnp.where(is_early, new, old), adapted, state.metric
-        )
-        return FrozenMetric(jnp.minimum(state.count + 1, after), metric)
-
-    return Preconditioner(
-        init=init,
-        update=update,
-        multiply=lambda state, v: preconditioner.multiply(state.metric, v),
-        multiply_sqrt=lambda state, v: preconditioner.multiply_sqrt(state.metric, v),
-        is_diagonal=preconditioner.is_diagonal,
-    )

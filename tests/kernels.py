@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import optax
+import pytest
 
 import sgld_jax
 
@@ -25,6 +26,7 @@ class Kernel(NamedTuple):
       exact_at_zero: whether it is that bit for bit, or to rounding.
       mutants: name -> (mark, line) of the kernel's file; each breaks a law.
       wrap: makes `make` of the factory of a mutant.
+      own_metric: whether it takes no preconditioner; tests with one skip it then.
     """
 
     make: Callable[..., optax.GradientTransformationExtraArgs]
@@ -34,6 +36,7 @@ class Kernel(NamedTuple):
     exact_at_zero: bool
     mutants: dict[str, tuple[str, str]]
     wrap: Callable = lambda factory: factory
+    own_metric: bool = False
 
 
 def sgld_variance(precision, step_size, temperature, noise=0.0, scale=1.0):
@@ -62,6 +65,21 @@ def with_friction(factory):
     def make(step_size, temperature=1.0, *, preconditioner=IDENTITY, key=None):
         G = preconditioner
         return factory(step_size, FRICTION, temperature, preconditioner=G, key=key)
+
+    return make
+
+
+def with_metric_one(factory):
+    """`psgld` whose G is 1 to fifteen digits, as the others are called.
+
+    What G is, and the law with it, is tested in `test_adaptive.py`.
+    """
+
+    def make(step_size, temperature=1.0, *, preconditioner=IDENTITY, key=None):
+        if not isinstance(preconditioner.init(()), optax.EmptyState):
+            pytest.skip("psgld brings a metric of its own")
+        metric = {"num_data": 10**15, "eps": 1.0, "freeze_after": 1}
+        return factory(step_size, temperature, **metric, key=key)
 
     return make
 
@@ -257,6 +275,21 @@ KERNELS = {
                 "kick = noise(state, sd, grads)",
             ),
         },
+    ),
+    "psgld": Kernel(
+        make=with_metric_one(sgld_jax.psgld),
+        wrap=with_metric_one,
+        law=sgld_variance,
+        noise_of=sgld_noise,
+        at_zero=optax.sgd,
+        exact_at_zero=False,
+        mutants={
+            "the metric's N is not that of the gradients": (
+                "running mean",
+                "return a * v + (1 - a) * g**2",
+            ),
+        },
+        own_metric=True,
     ),
 }
 

@@ -19,6 +19,7 @@ GROUND = (
     "noise",
     "parameters",
     "preconditioners",
+    "adaptive",
     "schedules",
     "settings",
     "states",
@@ -32,7 +33,11 @@ def mutated(module, mark: str, line: str):
 
 def mutated_kernel(name: str, mark: str, line: str):
     """The module of a kernel, built on copies of its parts, one of which has the mark."""
-    names = [f"sgld_jax.{part}" for part in (*GROUND, f"kernels.{name}")]
+    # psgld is sgld with a metric.
+    kernels = (
+        ["kernels.sgld", "kernels.psgld"] if name == "psgld" else [f"kernels.{name}"]
+    )
+    names = [f"sgld_jax.{part}" for part in (*GROUND, *kernels)]
     originals = {name: importlib.import_module(name) for name in names}
     marked = [m for m in originals.values() if _marks(m, mark)]
     assert len(marked) == 1, f"{mark!r} is a mark of {[m.__name__ for m in marked]}"

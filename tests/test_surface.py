@@ -15,14 +15,15 @@ PACKAGE = pathlib.Path(sgld_jax.__file__).parent
 SURFACE = """
 Chain Network Preconditioner Samples Unseeded baoa blocks brier check_potential crps dense diagonal entropy_split ess
 expected_calibration_error fan_in_prior freeze from_linen from_log_density from_nnx full_batch
-gaussian_prior hierarchical identity leimkuhler_matthews likelihoods load mcse minibatch_potential nll plots predict
-predictive_interval predictive_log_density predictive_probs resume rhat sample samples_from_draws seed sghmc sgld shuffled stacked start step summary to_arviz
+gaussian_prior hierarchical identity leimkuhler_matthews likelihoods load mcse minibatch_potential nll plots position_dependent predict
+predictive_interval predictive_log_density predictive_probs psgld resume rhat rmsprop sample samples_from_draws seed sghmc sgld shuffled stacked start step summary to_arviz
 variance_split with_replacement
 """.split()
 
 # From the ground up. A file may import from its own floor and from those below it.
 FLOORS = [
     {
+        "adaptive",
         "archive",
         "arguments",
         "generator",

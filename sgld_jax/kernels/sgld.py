@@ -7,6 +7,7 @@ Update     θ ← θ − ε G ∇Ũ(θ) + √(2εT) G^½ ξ,   ξ ~ N(0, I)
     ε   step_size        number or schedule(count)
     T   temperature      number or schedule(count); 1 is the posterior
     G   preconditioner   identity() unless given
+        with position_dependent(scale_fn) the update has + εT Γ, Γᵢ = Σⱼ ∂Gᵢⱼ/∂θⱼ
     ∇Ũ  the gradients handed to update: of −log p(θ) − (N/n) Σ_batch log p(xᵢ|θ)
 
 Cost       one gradient and one normal per coordinate and update; no memory
@@ -67,7 +68,7 @@ def sgld(
         largest curvature of U stays below 2; accurate well below 1.
       temperature: T ≥ 0, a number or `schedule(count)`. With the literal 0 no
         noise is drawn and no key is needed.
-      preconditioner: the matrix G, in units of θ².
+      preconditioner: the matrix G, in units of θ²; also one that is a function of θ.
       key: a seed, a typed key or a legacy key. Without one, `seed` the state.
 
     Returns:
@@ -89,7 +90,7 @@ def sgld(
       >>> updates, state = sampler.update(jax.grad(potential)(x), state, x)
       >>> x = optax.apply_updates(x, updates)
     """
-    check_settings(step_size, temperature, preconditioner, key)
+    check_settings(step_size, temperature, preconditioner, key, adds_divergence=True)
 
     def init(params):
         check_params(params, optimises=is_zero(temperature))
@@ -104,6 +105,9 @@ def sgld(
         metric = preconditioner.update(grads, state.metric, params)
 
         updates = scale(-eps, preconditioner.multiply(metric, grads))  # drift
+        if preconditioner.divergence is not None:
+            gamma = preconditioner.divergence(metric)
+            updates = add(updates, scale(eps * T, gamma))  # Γ
         if not is_zero(temperature):
             # Two roots, since one of the product has the slope 0/0 in ε at T = 0.
             sd = jnp.sqrt(2 * eps) * jnp.sqrt(T)  # noise
