@@ -64,6 +64,7 @@ KERNELS = {
     "leimkuhler_matthews": sgld_jax.leimkuhler_matthews,
     "baoa": sgld_jax.baoa,
     "sghmc": sgld_jax.sghmc,
+    "sgnht": sgld_jax.sgnht,
 }
 
 

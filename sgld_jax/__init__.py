@@ -28,6 +28,7 @@ from sgld_jax.kernels.leimkuhler_matthews import leimkuhler_matthews
 from sgld_jax.kernels.psgld import psgld
 from sgld_jax.kernels.sghmc import sghmc
 from sgld_jax.kernels.sgld import sgld
+from sgld_jax.kernels.sgnht import sgnht
 from sgld_jax.keys import Unseeded
 from sgld_jax.potentials import likelihoods
 from sgld_jax.potentials.batches import (
@@ -97,6 +98,7 @@ __all__ = [
     "seed",
     "sghmc",
     "sgld",
+    "sgnht",
     "shuffled",
     "stacked",
     "start",

@@ -22,6 +22,19 @@ def wide_dtype(leaf: Any) -> Any:
     return jnp.float64 if leaf.dtype == jnp.float64 else jnp.float32
 
 
+def widest_dtype(tree: PyTree) -> Any:
+    """float64 where a leaf is float64, else float32."""
+    wide = [wide_dtype(x) for x in jax.tree.leaves(tree)]
+    return jnp.float64 if jnp.float64 in wide else jnp.float32
+
+
+def mean_square(tree: PyTree, dtype: Any) -> jax.Array:
+    """The mean square of all coordinates, `[]`; 0 where there are none."""
+    leaves = [x.astype(dtype) for x in jax.tree.leaves(tree)]
+    total = sum((jnp.sum(jnp.square(x)) for x in leaves), jnp.zeros([], dtype))
+    return total / max(1, sum(x.size for x in leaves))
+
+
 def scale(scalar: Any, tree: PyTree) -> PyTree:
     """`scalar` times every leaf, in the leaf's own dtype."""
     return jax.tree.map(lambda x: jnp.asarray(scalar, x.dtype) * x, tree)

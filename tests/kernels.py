@@ -5,6 +5,8 @@ compositions and laws walk it, so that a new kernel is one file and one row.
 from collections.abc import Callable
 from typing import NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
@@ -19,24 +21,25 @@ class Kernel(NamedTuple):
       make: `make(step_size, temperature, preconditioner=, key=)`: the factory, with a
         friction if it takes one.
       law: `(precision, step_size, temperature, noise, scale) -> variance`, exact and
-        stationary, on U = λθ²/2 with gradient noise of variance V and G = scale.
+        stationary, on U = λθ²/2 with gradient noise of variance V and G = scale. None
+        where nobody knows it; such a kernel has tests of its own.
       noise_of: `(updates, grads, step_sizes, temperature, scale) -> ξ`: what of one leaf
         should be independent N(0, 1) in consecutive updates `[steps, chains, ...]`.
       at_zero: `step_size -> transformation` that it is at T = 0.
       exact_at_zero: whether it is that bit for bit, or to rounding.
       mutants: name -> (mark, line) of the kernel's file; each breaks a law.
       wrap: makes `make` of the factory of a mutant.
-      own_metric: whether it takes no preconditioner; tests with one skip it then.
+      takes_metric: whether it has `preconditioner=`; tests with one skip it if not.
     """
 
     make: Callable[..., optax.GradientTransformationExtraArgs]
-    law: Callable
+    law: Callable | None
     noise_of: Callable
     at_zero: Callable
     exact_at_zero: bool
     mutants: dict[str, tuple[str, str]]
     wrap: Callable = lambda factory: factory
-    own_metric: bool = False
+    takes_metric: bool = True
 
 
 def sgld_variance(precision, step_size, temperature, noise=0.0, scale=1.0):
@@ -69,6 +72,50 @@ def with_friction(factory):
     return make
 
 
+def skip_with_a_metric(preconditioner):
+    if not isinstance(preconditioner.init(()), optax.EmptyState):
+        pytest.skip("takes no preconditioner")
+
+
+def with_thermostats(factory):
+    """`sgnht` with a thermostat for each coordinate, as the others are called."""
+
+    def make(step_size, temperature=1.0, *, preconditioner=IDENTITY, key=None):
+        skip_with_a_metric(preconditioner)
+        return factory(step_size, FRICTION, temperature, per_coordinate=True, key=key)
+
+    return make
+
+
+def fading_momentum(step_size):
+    """What `sgnht` is at T = 0: v ← (1−ξ) v − εg, θ ← θ + v, ξ ← ξ + v²."""
+
+    def init(params):
+        still = jax.tree.map(jnp.zeros_like, params)
+        return still, jax.tree.map(lambda x: x + FRICTION, still), jnp.array(0)
+
+    def update(grads, state, params=None):
+        v, xi, count = state
+        eps = step_size(count) if callable(step_size) else step_size
+        v = jax.tree.map(lambda v, xi, g: (1 - xi) * v - eps * g, v, xi, grads)
+        xi = jax.tree.map(lambda xi, v: xi + v**2, xi, v)
+        return v, (v, xi, count + 1)
+
+    return optax.GradientTransformation(init, update)
+
+
+def thermostat_noise(updates, grads, step_sizes, temperature, scale):
+    """The ξ of two updates: the first has the start of the velocity in it, too."""
+    (first, second), (e0, e1), T, A = updates, step_sizes, temperature, FRICTION
+    xi = A + first**2 - e0 * T
+    return np.stack(
+        [
+            (first + e0 * grads) / np.sqrt(e0 * T * ((1 - A) ** 2 + 2 * A)),
+            (second - (1 - xi) * first + e1 * grads) / np.sqrt(2 * A * e1 * T),
+        ]
+    )
+
+
 def with_metric_one(factory):
     """`psgld` whose G is 1 to fifteen digits, as the others are called.
 
@@ -76,8 +123,7 @@ def with_metric_one(factory):
     """
 
     def make(step_size, temperature=1.0, *, preconditioner=IDENTITY, key=None):
-        if not isinstance(preconditioner.init(()), optax.EmptyState):
-            pytest.skip("psgld brings a metric of its own")
+        skip_with_a_metric(preconditioner)
         metric = {"num_data": 10**15, "eps": 1.0, "freeze_after": 1}
         return factory(step_size, temperature, **metric, key=key)
 
@@ -289,7 +335,36 @@ KERNELS = {
                 "return a * v + (1 - a) * g**2",
             ),
         },
-        own_metric=True,
+        takes_metric=False,
+    ),
+    "sgnht": Kernel(
+        make=with_thermostats(sgld_jax.sgnht),
+        wrap=with_thermostats,
+        law=None,
+        noise_of=thermostat_noise,
+        at_zero=fading_momentum,
+        exact_at_zero=False,
+        mutants={
+            "T for √T": ("noise", "later = jnp.sqrt(2 * alpha * eps) * T"),
+            "starts at rest": ("first", "first = jnp.sqrt(2 * eps * alpha * T)"),
+            "the friction of sghmc": (
+                "kept",
+                "kept = jax.tree.map(lambda xi: 1 - alpha + 0 * xi, state.thermostat)",
+            ),
+            "a thermostat at T of no step": (
+                "thermostat",
+                "lambda xi, v2: xi + v2 - jnp.asarray(T, xi.dtype),",
+            ),
+            "a thermostat of |v|": (
+                "thermostat",
+                "lambda xi, v2: xi + jnp.sqrt(v2) - jnp.asarray(eps * T, xi.dtype),",
+            ),
+            "sign of the drift": (
+                "velocity",
+                "velocity = add(times(kept, state.velocity), scale(eps, grads))",
+            ),
+        },
+        takes_metric=False,
     ),
 }
 

@@ -118,8 +118,8 @@ def test_low_precision_is_for_optimisation_alone(make):
 ENDS = {  # all of them end a little below zero, by rounding
     "linear": optax.linear_schedule(0.01, 0.0, 49),
     "polynomial": optax.polynomial_schedule(0.03, 0.0, 1.7, 49),
-    "cosine": optax.cosine_decay_schedule(0.3, 49),
-    "by hand": lambda count: 0.7 - 0.7 / 49 * jnp.minimum(count, 49) - 1e-8,
+    "cosine": optax.cosine_decay_schedule(0.03, 49),
+    "by hand": lambda count: 0.07 - 0.07 / 49 * jnp.minimum(count, 49) - 1e-8,
 }
 
 
@@ -292,6 +292,6 @@ def test_the_signature_begins_alike(name):
         assert (friction.name, friction.default) == ("friction", 0.1)
     second, *rest = rest
     assert (second.name, second.default) == ("temperature", 1.0)
-    taken = {"key"} if KERNELS[name].own_metric else {"preconditioner", "key"}
+    taken = {"preconditioner", "key"} if KERNELS[name].takes_metric else {"key"}
     assert taken <= {p.name for p in rest}
     assert all(p.kind is p.KEYWORD_ONLY for p in rest)

@@ -215,7 +215,7 @@ def test_a_batch_in_place_of_the_data_is_refused_with_the_right_advice():
 
 def test_every_kernel_goes_on_bit_for_bit_and_from_a_file_too(make, tmp_path):
     def sampler():
-        return make(0.1, 1.0)
+        return make(1e-3, 1.0)
 
     options = {"num_chains": 3, "data": DATA, "batches": sgld_jax.shuffled(5)}
     whole = sgld_jax.sample(
