@@ -1,6 +1,7 @@
 """What all tests share: how hard XLA compiles, and where keys may be used twice."""
 
 import contextlib
+import os
 
 import jax
 import pytest
@@ -18,8 +19,24 @@ AS_USERS_DO = {
     "test_kernel_input",
     "test_linear_regression",
     "test_reference_posterior",
+    "test_sgnht",
     "test_stationary_law",
 }
+
+
+def pytest_configure(config):
+    """Programs are kept from test to test and run to run, in pytest's own cache.
+
+    Most of the suite's time is XLA's, and its programs are often the same.
+    `pytest --cache-clear` forgets them.
+    """
+    settings = {
+        "jax_compilation_cache_dir": str(config.cache.mkdir("programs")),
+        "jax_persistent_cache_min_compile_time_secs": 0.0,
+    }
+    for name, value in settings.items():
+        jax.config.update(name, value)
+        os.environ.setdefault(name.upper(), str(value))  # for tests' own processes
 
 
 @pytest.fixture(autouse=True, scope="module")
