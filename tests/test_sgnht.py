@@ -155,6 +155,17 @@ def test_one_coordinate_has_one_thermostat_either_way():
     np.testing.assert_array_equal(*paths)
 
 
+def test_a_thermostat_of_one_coordinate_runs_off_at_a_large_step():
+    """The numbers of the docstring: 5 in 100 chains within 1,000 updates, or none."""
+    lost = {}
+    for eps in (0.02, 0.05):
+        with np.errstate(all="ignore"):
+            setting = {**FEW, "eps": eps, "updates": 1_000, "chains": 5_000}
+            theta, *_ = simulated(np.random.default_rng(0), 1, **setting)
+        lost[eps] = np.mean(~np.isfinite(theta))
+    assert lost[0.02] == 0 and 0.03 < lost[0.05] < 0.07
+
+
 # --- identities ----------------------------------------------------------------------
 
 
