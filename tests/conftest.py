@@ -56,12 +56,18 @@ def key_reuse_checker(request):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked `shared_by_kernels` run by default for the first kernel alone."""
-    _, *others = KERNELS
-    for item in items:
+    """Tests marked `shared_by_kernels` run by default for the first kernel alone.
+
+    For the others in the slow run, unless their update is one of those.
+    """
+    first, *_ = KERNELS
+    for item in list(items):
         if item.get_closest_marker("shared_by_kernels") and hasattr(item, "callspec"):
             params = item.callspec.params
-            if params.get("make", params.get("name")) in others:
+            name = params.get("make", params.get("name"))
+            if name in KERNELS and KERNELS[name].is_another:
+                items.remove(item)
+            elif name in KERNELS and name != first:
                 item.add_marker(pytest.mark.slow)
 
 

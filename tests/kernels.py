@@ -29,6 +29,8 @@ class Kernel(NamedTuple):
       exact_at_zero: whether it is that bit for bit, or to rounding.
       mutants: name -> (mark, line) of the kernel's file; each breaks a law.
       wrap: makes `make` of the factory of a mutant.
+      is_another: whether its update is that of another row, with its arguments. What
+        kernels share is then not run again.
       takes_metric: whether it has `preconditioner=`; tests with one skip it if not.
     """
 
@@ -39,6 +41,7 @@ class Kernel(NamedTuple):
     exact_at_zero: bool
     mutants: dict[str, tuple[str, str]]
     wrap: Callable = lambda factory: factory
+    is_another: bool = False
     takes_metric: bool = True
 
 
@@ -335,6 +338,7 @@ KERNELS = {
                 "return a * v + (1 - a) * g**2",
             ),
         },
+        is_another=True,
         takes_metric=False,
     ),
     "sgnht": Kernel(
