@@ -58,16 +58,19 @@ def key_reuse_checker(request):
 def pytest_collection_modifyitems(items):
     """Tests marked `shared_by_kernels` run by default for the first kernel alone.
 
-    For the others in the slow run, unless their update is one of those.
+    For the others in the slow run, unless their update is that of another; and
+    derivatives only through schedules, which have all that a number has in them.
     """
     first, *_ = KERNELS
     for item in list(items):
         if item.get_closest_marker("shared_by_kernels") and hasattr(item, "callspec"):
             params = item.callspec.params
             name = params.get("make", params.get("name"))
-            if name in KERNELS and KERNELS[name].is_another:
+            if name == first or name not in KERNELS:
+                continue
+            if KERNELS[name].is_another or params.get("decaying") is False:
                 items.remove(item)
-            elif name in KERNELS and name != first:
+            else:
                 item.add_marker(pytest.mark.slow)
 
 
