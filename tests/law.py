@@ -12,6 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
+from sgld_jax import seed
+
 ALPHA = 1e-6  # false alarms of one law with a fresh seed; the suite's seeds are fixed
 Z = 4.5  # |z| of a table with many entries: 7e-6 each
 
@@ -113,3 +115,21 @@ def two_updates(make_sampler, params, grads, chains: int):
     first, state = update(grads, state, params)
     second, _ = update(grads, state, params)
     return first, second
+
+
+def gaussian_chains(sampler, sampler_key, noise_key, theta, precision, noise, updates):
+    """Positions `[chains, d]` and states after some updates on U = Σ λθ²/2.
+
+    Gradients have noise of variance `noise`. For use inside a `jit`.
+    """
+    state = jax.vmap(lambda p: seed(sampler.init(p), sampler_key))(theta)
+
+    def update(carry, key):
+        theta, state = carry
+        grads = precision * theta
+        grads += jnp.sqrt(noise) * jax.random.normal(key, theta.shape)
+        updates, state = jax.vmap(sampler.update)(grads, state, theta)
+        return (theta + updates, state), None
+
+    keys = jax.random.split(noise_key, updates)
+    return jax.lax.scan(update, (theta, state), keys)[0]

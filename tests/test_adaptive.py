@@ -8,7 +8,7 @@ import pytest
 
 import sgld_jax
 from tests.kernels import KERNELS, sgld_noise, sgld_variance
-from tests.law import Z, step_law, two_updates, variance_z
+from tests.law import Z, gaussian_chains, step_law, two_updates, variance_z
 from tests.mutants import mutated_kernel
 
 CHAINS = 20_000
@@ -102,19 +102,9 @@ def test_once_frozen_every_chain_has_the_law_of_its_own_metric():
 
     @jax.jit
     def run(key):
-        sampler_key, noise_key = jax.random.split(key)
-        theta = jnp.zeros((CHAINS, 3))
-        state = jax.vmap(lambda p: sgld_jax.seed(tx.init(p), sampler_key))(theta)
-
-        def update(carry, key):
-            theta, state = carry
-            noise = jnp.sqrt(V) * jax.random.normal(key, theta.shape)
-            grads = jnp.float32(precision) * theta + noise
-            updates, state = jax.vmap(tx.update)(grads, state, theta)
-            return (theta + updates, state), None
-
-        keys = jax.random.split(noise_key, 200)
-        (theta, state), _ = jax.lax.scan(update, (theta, state), keys)
+        keys, start = jax.random.split(key), jnp.zeros((CHAINS, 3))
+        lam = jnp.float32(precision)
+        theta, state = gaussian_chains(tx, *keys, start, lam, V, 200)
         # The metric as a tree of its own diagonal.
         G = tx_metric.multiply(state.metric, jnp.ones_like(theta))
         return theta, G

@@ -14,7 +14,7 @@ import pytest
 
 import sgld_jax
 from tests.kernels import baoa_variance, leimkuhler_matthews_variance, sghmc_variance
-from tests.law import Z, mean_z, variance_z
+from tests.law import Z, gaussian_chains, mean_z, variance_z
 
 CHAINS = 20_000
 LIMITS = np.array([0.1, 0.5, 0.9])  # ε as a part of the largest stable one
@@ -23,20 +23,10 @@ LIMITS = np.array([0.1, 0.5, 0.9])  # ε as a part of the largest stable one
 @functools.partial(jax.jit, static_argnames=("sampler", "updates"))
 def run(sampler, key, precision, sd, noise, updates):
     """Positions and states of chains on U = λθ²/2, from N(0, sd²) and from rest."""
-    chains = CHAINS
     start_key, sampler_key, noise_key = jax.random.split(key, 3)
-    theta = sd * jax.random.normal(start_key, (chains, len(LIMITS)))
-    state = jax.vmap(lambda p: sgld_jax.seed(sampler.init(p), sampler_key))(theta)
-
-    def update(carry, key):
-        theta, state = carry
-        grads = precision * theta
-        grads += jnp.sqrt(noise) * jax.random.normal(key, theta.shape)
-        updates, state = jax.vmap(sampler.update)(grads, state, theta)
-        return (theta + updates, state), None
-
-    keys = jax.random.split(noise_key, updates)
-    return jax.lax.scan(update, (theta, state), keys)[0]
+    theta = sd * jax.random.normal(start_key, (CHAINS, len(LIMITS)))
+    keys = sampler_key, noise_key
+    return gaussian_chains(sampler, *keys, theta, precision, noise, updates)
 
 
 def laws():

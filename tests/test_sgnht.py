@@ -12,24 +12,14 @@ import optax
 import pytest
 
 import sgld_jax
-from tests.law import Z, variance_z
+from tests.law import Z, gaussian_chains, variance_z
 
 
 @functools.partial(jax.jit, static_argnames=("tx", "updates"))
 def run(tx, key, theta, precision, noise, updates):
     """Positions `[chains, d]` and states after some updates on U = Σ λθ²/2."""
-    sampler_key, noise_key = jax.random.split(key)
-    state = jax.vmap(lambda p: sgld_jax.seed(tx.init(p), sampler_key))(theta)
-
-    def update(carry, key):
-        theta, state = carry
-        grads = precision * theta
-        grads += jnp.sqrt(noise) * jax.random.normal(key, theta.shape)
-        updates, state = jax.vmap(tx.update)(grads, state, theta)
-        return (theta + updates, state), None
-
-    keys = jax.random.split(noise_key, updates)
-    return jax.lax.scan(update, (theta, state), keys)[0]
+    keys = jax.random.split(key)
+    return gaussian_chains(tx, *keys, theta, precision, noise, updates)
 
 
 # --- many coordinates ----------------------------------------------------------------
@@ -111,13 +101,9 @@ FEW = {"precision": 2.0, "eps": 0.01, "friction": 0.2, "T": 1.3, "V": 3.0}
 @pytest.mark.parametrize("updates", [1, 2, 100])
 @pytest.mark.parametrize("d", [1, 5, 20])
 def test_few_coordinates_agree_with_a_simulation(d, updates):
-    compared_with_a_simulation(sgld_jax.sgnht, d, updates, 20_000)
-
-
-def compared_with_a_simulation(sgnht, d, updates, chains, **kwargs):
-    rng = np.random.default_rng(d)
+    rng, chains = np.random.default_rng(d), 20_000
     theirs = simulated(rng, d, **FEW, updates=updates, chains=chains)
-    tx = sgnht(FEW["eps"], FEW["friction"], FEW["T"], **kwargs)
+    tx = sgld_jax.sgnht(FEW["eps"], FEW["friction"], FEW["T"])
     start = np.sqrt(FEW["T"] / FEW["precision"]) * rng.normal(size=(chains, d))
     key = jax.random.key(d)
     theta, state = run(tx, key, start, FEW["precision"], FEW["V"], updates)
@@ -126,7 +112,6 @@ def compared_with_a_simulation(sgnht, d, updates, chains, **kwargs):
     for a, b in zip(ours, theirs):
         z = [two_sample_z(x, y) for x, y in zip(moments(a), moments(b))]
         assert np.abs(z).max() < Z, z
-    return ours, theirs
 
 
 def test_a_thermostat_for_each_coordinate_is_as_many_chains_of_one():

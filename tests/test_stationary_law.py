@@ -10,7 +10,7 @@ import pytest
 
 import sgld_jax
 from tests.kernels import KERNELS, sgld_variance
-from tests.law import Z, mean_z, variance_z
+from tests.law import Z, gaussian_chains, mean_z, variance_z
 
 PRECISIONS = np.array([0.3, 1.0, 3.0])
 STEP_SIZE = 0.2
@@ -26,17 +26,8 @@ def gaussian_run(key, temperature, noise, mean, sd, make, chains, updates):
     sampler = make(temperature)
     noise_key, sampler_key, start_key = jax.random.split(key, 3)
     theta = mean + sd * jax.random.normal(start_key, (chains, 3))
-    state = jax.vmap(lambda p: sgld_jax.seed(sampler.init(p), sampler_key))(theta)
-
-    def update(carry, k):
-        theta, state = carry
-        grads = PRECISIONS * theta + jnp.sqrt(noise) * jax.random.normal(k, theta.shape)
-        updates, state = jax.vmap(sampler.update)(grads, state, theta)
-        return (theta + updates, state), None
-
-    return jax.lax.scan(update, (theta, state), jax.random.split(noise_key, updates))[
-        0
-    ][0]
+    keys = sampler_key, noise_key
+    return gaussian_chains(sampler, *keys, theta, PRECISIONS, noise, updates)[0]
 
 
 @functools.cache
