@@ -51,8 +51,9 @@ def rmsprop(num_data: float, decay: float = 0.99, eps: float = 1e-5) -> Precondi
 
     **Put it into `freeze`**, as `psgld` does: G depends on the path, and its Γ is out
     of an update's sight. Left out, G wanders: with full gradients and chains that move
-    less than the mean forgets, they sample π(θ)(δ + |∇U|/N), up to twice too wide. The
-    more of v is noise of minibatches, and the closer a is to 1, the smaller the error.
+    less than the mean forgets, they sample π(θ)(δ + |∇U|/N): a Gaussian comes out with
+    up to twice its variance. The more of v is noise of minibatches, and the closer a is
+    to 1, the smaller the error.
 
     A coordinate whose gradient is always 0 has G = 1/δ, 10⁵ at the default, and noise
     as large; give every coordinate a prior, or take δ larger.

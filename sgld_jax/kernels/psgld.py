@@ -58,7 +58,7 @@ def psgld(
       eps: δ > 0. G is at most 1/δ, where the gradient is always 0.
       freeze_after: how many updates adapt G, at least 1; at most the burn-in, since the
         draws before have no known law. None adapts it for ever, at the cost told in
-        `rmsprop`: up to twice the variance with full gradients.
+        `rmsprop`: up to twice a Gaussian's variance with full gradients.
       key: a seed, a typed key or a legacy key. Without one, `seed` the state.
 
     Returns:
