@@ -15,6 +15,13 @@ from sgld_jax.leaves import instances
 
 PyTree = Any
 
+# What a schedule can spoil and a resumed run can change: fields of `Trace`, in words.
+HYPERPARAMETERS = {
+    "step_size": "the step size",
+    "temperature": "the temperature",
+    "friction": "the friction",
+}
+
 
 class Trace(NamedTuple):
     """What the last update used. Every kernel's state ends in one.
@@ -27,18 +34,25 @@ class Trace(NamedTuple):
       weight: importance of the position just reached in averages over draws,
         float32 `[]`, not normalised; ε for kernels whose step may decay
         (Welling and Teh 2011, section 4.2).
+      friction: α, float32 `[]`; 1 for kernels without a velocity.
     """
 
     step_size: jax.Array
     temperature: jax.Array
     weight: jax.Array
+    friction: jax.Array
 
     @classmethod
-    def of(cls, step_size: Any = 0.0, temperature: Any = 0.0, weight: Any = 0.0):
+    def of(
+        cls,
+        step_size: Any = 0.0,
+        temperature: Any = 0.0,
+        weight: Any = 0.0,
+        friction: Any = 1.0,
+    ) -> "Trace":
         """A trace of float32 scalars, so that the state never changes its dtypes."""
-        return cls(
-            *(jnp.asarray(x, jnp.float32) for x in (step_size, temperature, weight))
-        )
+        values = step_size, temperature, weight, friction
+        return cls(*(jnp.asarray(x, jnp.float32) for x in values))
 
 
 def traces(state: PyTree) -> list[Trace]:
@@ -72,7 +86,7 @@ def next_state(
     *,
     step_size: Any,
     temperature: Any,
-    weight: Any,
+    friction: Any = 1.0,
     **memory: PyTree,
 ) -> Any:
     """The state after an update that saw `grads`: one count more, a new trace.
@@ -82,9 +96,10 @@ def next_state(
       grads: what the update was given.
       step_size: ε of this update.
       temperature: T of this update.
-      weight: of the position it reaches, see `Trace`.
+      friction: α of this update.
       **memory: what else of the state has changed.
     """
-    trace = copy_per_chain(Trace.of(step_size, temperature, weight), grads)
+    used = Trace.of(step_size, temperature, weight=step_size, friction=friction)
+    trace = copy_per_chain(used, grads)
     count = optax.safe_increment(state.count)  # count
     return state._replace(count=count, trace=trace, **memory)

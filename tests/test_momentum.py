@@ -199,3 +199,15 @@ def test_a_friction_by_schedule_is_read_at_its_count(make):
     assert_close(later[:3], constant[:3], 1e-6)
     with pytest.raises(AssertionError):
         assert_close(later[3], constant[3])
+
+
+@pytest.mark.parametrize("make", [sgld_jax.baoa, sgld_jax.sghmc, sgld_jax.sgnht])
+def test_a_friction_that_goes_below_zero_is_named_with_the_update(make):
+    potential = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
+    sampler = make(0.01, lambda count: 0.1 * (3.0 - count))
+    with pytest.warns(UserWarning, match="the friction was negative or not a number"):
+        samples = sgld_jax.sample(
+            0, sampler, potential, lambda key: jnp.ones(2), num_samples=9
+        )
+    ((_, step, leaf),) = samples.report.failures
+    assert (step, leaf) == (4, "the friction")  # the fourth update has a zero

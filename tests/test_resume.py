@@ -125,6 +125,12 @@ def test_other_settings_go_on_with_a_warning_that_names_them(wrapper, settings, 
         sgld_jax.resume(chain, WRAPPERS[wrapper](*settings), QUADRATIC, num_samples=2)
 
 
+def test_another_friction_is_named():
+    chain = run(5, sgld_jax.baoa(0.1, friction=0.25)).final
+    with pytest.warns(UserWarning, match="the friction was 0.25 and is 0.5"):
+        sgld_jax.resume(chain, sgld_jax.baoa(0.1, 0.5), QUADRATIC, num_samples=2)
+
+
 # --- concatenate ---------------------------------------------------------------------
 
 

@@ -39,8 +39,8 @@ class Failure(NamedTuple):
     Attributes:
       step: the update that failed, counted from 0; −1 for a healthy chain, int32 `[C]`.
       leaf: index of the first parameter leaf that went non-finite; the number n of
-        leaves if only the potential did; n + 1 and n + 2 if step size or temperature
-        were the cause; −1 for a healthy chain, int32 `[C]`.
+        leaves if only the potential did; n + 1, n + 2 and n + 3 if step size,
+        temperature or friction were the cause; −1 for a healthy chain, int32 `[C]`.
     """
 
     step: jax.Array

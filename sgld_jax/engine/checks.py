@@ -17,7 +17,7 @@ from sgld_jax.potentials.batches import Batches, describe
 from sgld_jax.preconditioners import FixedMetric
 from sgld_jax.program import Program
 from sgld_jax.seeding import slot_structure
-from sgld_jax.states import Trace, traces
+from sgld_jax.states import HYPERPARAMETERS, Trace, traces
 
 PyTree = Any
 
@@ -161,7 +161,7 @@ def check_room(chain: Any, updates: int) -> None:
 
 
 def changed_hyperparameters(chain: Any, sampler: Any) -> list[str]:
-    """What of step size and temperature `sampler` has other than the chain's, in words.
+    """What of `HYPERPARAMETERS` the sampler has other than the chain, in words.
 
     The last update is made once more, by this sampler, with no gradient: its trace says
     what it used, the state of the chain what was used then.
@@ -183,11 +183,8 @@ def changed_hyperparameters(chain: Any, sampler: Any) -> list[str]:
     return [
         f"{name} was {before:.6g} and is {after:.6g}"
         for old, trace in zip(was, new)
-        for name, before, after in (
-            ("the step size", old.step_size, trace.step_size),
-            ("the temperature", old.temperature, trace.temperature),
-        )
-        if before != after
+        for field, name in HYPERPARAMETERS.items()
+        if (before := getattr(old, field)) != (after := getattr(trace, field))
     ]
 
 

@@ -20,7 +20,7 @@ from sgld_jax.engine.chain import Chain, Failure, pick
 from sgld_jax.engine.groups import in_groups
 from sgld_jax.leaves import is_numeric
 from sgld_jax.program import traced
-from sgld_jax.states import traces
+from sgld_jax.states import HYPERPARAMETERS, traces
 
 PyTree = Any
 
@@ -192,7 +192,8 @@ def _watched(model: Model, data: PyTree, old: _Carry) -> _Carry:
     # What a hyperparameter did shows in all leaves: name it, and not the first of them.
     causes = [*_bad_hyperparameters(new.state, value.shape), *bad]
     place = jnp.argmax(jnp.stack(causes), axis=0).astype(jnp.int32)
-    leaf = (place - 2) % len(causes)  # leaves, potential, step size, temperature
+    # As `Failure` counts them: leaves, the potential, hyperparameters.
+    leaf = (place - len(HYPERPARAMETERS)) % len(causes)
     failure = pick(failing, Failure(old.chain.count, leaf), old.chain.failure)
     alive = failure.step < 0
     chain = pick(alive, new, old.chain)._replace(failure=failure)
@@ -200,15 +201,15 @@ def _watched(model: Model, data: PyTree, old: _Carry) -> _Carry:
 
 
 def _bad_hyperparameters(state: PyTree, shape: tuple) -> list[jax.Array]:
-    """Whether step size and temperature were negative or NaN, each `[C]`."""
+    """Which of `HYPERPARAMETERS` were negative or NaN, each `[C]`."""
     no = jnp.zeros(shape, bool)
-    found = traces(state)
     return [
-        functools.reduce(jnp.logical_or, [jnp.isnan(x) for x in values], no)
-        for values in (
-            [trace.step_size for trace in found],
-            [trace.temperature for trace in found],
+        functools.reduce(
+            jnp.logical_or,
+            [jnp.isnan(getattr(trace, field)) for trace in traces(state)],
+            no,
         )
+        for field in HYPERPARAMETERS
     ]
 
 

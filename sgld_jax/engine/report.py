@@ -6,8 +6,7 @@ import numpy as np
 
 from sgld_jax.engine.chain import Chain
 from sgld_jax.leaves import paths
-
-_HYPERPARAMETERS = ("the step size", "the temperature")
+from sgld_jax.states import HYPERPARAMETERS
 
 
 class ChainFailure(NamedTuple):
@@ -17,7 +16,7 @@ class ChainFailure(NamedTuple):
       chain: its number.
       step: the update that failed, counted from 0.
       leaf: where it showed: a parameter by its path, "the potential", or the cause,
-        "the step size" or "the temperature".
+        "the step size", "the temperature" or "the friction".
     """
 
     chain: int
@@ -25,7 +24,7 @@ class ChainFailure(NamedTuple):
     leaf: str
 
     def __str__(self) -> str:
-        if self.leaf in _HYPERPARAMETERS:
+        if self.leaf in HYPERPARAMETERS.values():
             return (
                 f"chain {self.chain}: {self.leaf} was negative or not a number in "
                 f"update {self.step}; look at its schedule"
@@ -88,7 +87,7 @@ class RunReport(NamedTuple):
 def failures_of(chain: Chain) -> tuple[ChainFailure, ...]:
     """The chains that have gone non-finite, with the name of the leaf."""
     names = [path for path, leaf in paths(chain.params).items() if leaf is not None]
-    names += ["the potential", *_HYPERPARAMETERS]
+    names += ["the potential", *HYPERPARAMETERS.values()]
     steps, leaves = np.asarray(chain.failure.step), np.asarray(chain.failure.leaf)
     return tuple(
         ChainFailure(int(i), int(steps[i]), names[leaves[i]])

@@ -124,7 +124,7 @@ def baoa(
 
         memory = {"velocity": velocity, "metric": metric}
         return updates, next_state(
-            state, grads, step_size=eps, temperature=T, weight=eps, **memory
+            state, grads, step_size=eps, temperature=T, friction=alpha, **memory
         )
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore

@@ -113,8 +113,6 @@ def leimkuhler_matthews(
             updates = add(updates, scale(0.5, add(state.kick, kick)))  # kick
 
         memory = {"kick": kick, "metric": metric}
-        return updates, next_state(
-            state, grads, step_size=eps, temperature=T, weight=eps, **memory
-        )
+        return updates, next_state(state, grads, step_size=eps, temperature=T, **memory)
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore

@@ -135,7 +135,7 @@ def sghmc(
 
         memory = {"velocity": velocity, "metric": metric}
         return velocity, next_state(
-            state, grads, step_size=eps, temperature=T, weight=eps, **memory
+            state, grads, step_size=eps, temperature=T, friction=alpha, **memory
         )
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore

@@ -115,7 +115,7 @@ def sgld(
             updates = add(updates, preconditioner.multiply_sqrt(metric, sd_xi))  # kick
 
         return updates, next_state(
-            state, grads, step_size=eps, temperature=T, weight=eps, metric=metric
+            state, grads, step_size=eps, temperature=T, metric=metric
         )
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore

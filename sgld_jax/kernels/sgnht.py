@@ -142,7 +142,7 @@ def sgnht(
 
         memory = {"velocity": velocity, "thermostat": thermostat}
         return velocity, next_state(
-            state, grads, step_size=eps, temperature=T, weight=eps, **memory
+            state, grads, step_size=eps, temperature=T, friction=alpha, **memory
         )
 
     return optax.GradientTransformationExtraArgs(init, update)  # pyright: ignore
