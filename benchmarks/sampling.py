@@ -65,6 +65,7 @@ KERNELS = {
     "baoa": sgld_jax.baoa,
     "sghmc": sgld_jax.sghmc,
     "sgnht": sgld_jax.sgnht,
+    "sglrw": sgld_jax.sglrw,
 }
 
 

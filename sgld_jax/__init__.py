@@ -28,6 +28,7 @@ from sgld_jax.kernels.leimkuhler_matthews import leimkuhler_matthews
 from sgld_jax.kernels.psgld import psgld
 from sgld_jax.kernels.sghmc import sghmc
 from sgld_jax.kernels.sgld import sgld
+from sgld_jax.kernels.sglrw import sglrw
 from sgld_jax.kernels.sgnht import sgnht
 from sgld_jax.keys import Unseeded
 from sgld_jax.potentials import likelihoods
@@ -98,6 +99,7 @@ __all__ = [
     "seed",
     "sghmc",
     "sgld",
+    "sglrw",
     "sgnht",
     "shuffled",
     "stacked",

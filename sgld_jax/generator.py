@@ -55,6 +55,16 @@ def normal(key: jax.Array, count: jax.Array, position: jax.Array) -> jax.Array:
     return jnp.where(position & 1 == 0, cosine, sine)  # halves
 
 
+def uniform(key: jax.Array, count: jax.Array, position: jax.Array) -> jax.Array:
+    """Uniform numbers in (0, 1), float32 `[n]`: the odd multiples of 2⁻²⁴.
+
+    So none is 0 or 1, and u is as likely as 1 − u. Arguments as those of `normal`.
+    """
+    x0, x1 = words(key, count, position >> 1)
+    chosen = jnp.where(position & 1 == 0, x0, x1)
+    return _number(chosen >> 9) * np.float32(2**-23) + np.float32(2**-24)
+
+
 def below(
     key: jax.Array, count: jax.Array, position: jax.Array, bound: int
 ) -> jax.Array:

@@ -28,10 +28,10 @@ def widest_dtype(tree: PyTree) -> Any:
     return jnp.float64 if jnp.float64 in wide else jnp.float32
 
 
-def mean_square(tree: PyTree, dtype: Any) -> jax.Array:
-    """The mean square of all coordinates, `[]`; 0 where there are none."""
+def mean(tree: PyTree, dtype: Any) -> jax.Array:
+    """The mean of all coordinates, `[]`; 0 where there are none."""
     leaves = [x.astype(dtype) for x in jax.tree.leaves(tree)]
-    total = sum((jnp.sum(jnp.square(x)) for x in leaves), jnp.zeros([], dtype))
+    total = sum((jnp.sum(x) for x in leaves), jnp.zeros([], dtype))
     return total / max(1, sum(x.size for x in leaves))
 
 

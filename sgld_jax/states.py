@@ -35,12 +35,15 @@ class Trace(NamedTuple):
         float32 `[]`, not normalised; ε for kernels whose step may decay
         (Welling and Teh 2011, section 4.2).
       friction: α, float32 `[]`; 1 for kernels without a velocity.
+      clipped: share of moves that a kernel has cut short in about the last thousand
+        updates, float32 `[]`; 0 for kernels that cut none.
     """
 
     step_size: jax.Array
     temperature: jax.Array
     weight: jax.Array
     friction: jax.Array
+    clipped: jax.Array
 
     @classmethod
     def of(
@@ -49,9 +52,10 @@ class Trace(NamedTuple):
         temperature: Any = 0.0,
         weight: Any = 0.0,
         friction: Any = 1.0,
+        clipped: Any = 0.0,
     ) -> "Trace":
         """A trace of float32 scalars, so that the state never changes its dtypes."""
-        values = step_size, temperature, weight, friction
+        values = step_size, temperature, weight, friction, clipped
         return cls(*(jnp.asarray(x, jnp.float32) for x in values))
 
 
@@ -87,6 +91,7 @@ def next_state(
     step_size: Any,
     temperature: Any,
     friction: Any = 1.0,
+    clipped: Any = 0.0,
     **memory: PyTree,
 ) -> Any:
     """The state after an update that saw `grads`: one count more, a new trace.
@@ -97,9 +102,10 @@ def next_state(
       step_size: ε of this update.
       temperature: T of this update.
       friction: α of this update.
+      clipped: see `Trace`.
       **memory: what else of the state has changed.
     """
-    used = Trace.of(step_size, temperature, weight=step_size, friction=friction)
+    used = Trace.of(step_size, temperature, step_size, friction, clipped)
     trace = copy_per_chain(used, grads)
     count = optax.safe_increment(state.count)  # count
     return state._replace(count=count, trace=trace, **memory)

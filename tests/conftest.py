@@ -12,13 +12,16 @@ from tests.kernels import KERNELS
 # rest is about laws and behaviour, which no optimization changes: there, most of the
 # time would go into compiling small programs well.
 AS_USERS_DO = {
+    "test_adaptive",
     "test_demo",
     "test_engine",
-    "test_keys",
-    "test_reductions",
     "test_kernel_input",
+    "test_keys",
     "test_linear_regression",
+    "test_momentum",
+    "test_reductions",
     "test_reference_posterior",
+    "test_sglrw",
     "test_sgnht",
     "test_stationary_law",
 }

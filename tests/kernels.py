@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from scipy import stats
 
 import sgld_jax
 
@@ -25,7 +26,7 @@ class Kernel(NamedTuple):
         where nobody knows it; such a kernel has tests of its own.
       noise_of: `(updates, grads, step_sizes, temperature, scale) -> ξ`: what of one leaf
         should be independent N(0, 1) in consecutive updates `[steps, chains, ...]`.
-      at_zero: `step_size -> transformation` that it is at T = 0.
+      at_zero: `step_size -> transformation` that it is at T = 0; None if it refuses 0.
       exact_at_zero: whether it is that bit for bit, or to rounding.
       mutants: name -> (mark, line) of the kernel's file; each breaks a law.
       wrap: makes `make` of the factory of a mutant.
@@ -37,7 +38,7 @@ class Kernel(NamedTuple):
     make: Callable[..., optax.GradientTransformationExtraArgs]
     law: Callable | None
     noise_of: Callable
-    at_zero: Callable
+    at_zero: Callable | None
     exact_at_zero: bool
     mutants: dict[str, tuple[str, str]]
     wrap: Callable = lambda factory: factory
@@ -117,6 +118,24 @@ def thermostat_noise(updates, grads, step_sizes, temperature, scale):
             (second - (1 - xi) * first + e1 * grads) / np.sqrt(2 * A * e1 * T),
         ]
     )
+
+
+def lattice_noise(updates, grads, step_sizes, temperature, scale):
+    """The normal quantile of each update's place in its law: one of two moves.
+
+    A place is drawn anew within the share of the move that was made; a move of another
+    size than δ shows as another variance.
+    """
+    rng, xi = np.random.default_rng(0), []
+    for u, eps in zip(updates, step_sizes):
+        size = np.sqrt(2 * eps * temperature * scale)
+        down = 1 - np.clip((1 - eps * scale * grads / size) / 2, 0, 1)
+        place = np.where(
+            u > 0, rng.uniform(down, 1, u.shape), rng.uniform(0, down, u.shape)
+        )
+        place = np.clip(place, 1e-12, 1 - 1e-12)  # a move that cannot be is far out
+        xi.append(stats.norm.ppf(place) * np.abs(u) / size)
+    return np.stack(xi)
 
 
 def with_metric_one(factory):
@@ -370,7 +389,35 @@ KERNELS = {
         },
         takes_metric=False,
     ),
+    "sglrw": Kernel(
+        make=sgld_jax.sglrw,
+        law=None,  # of `test_sglrw.py`: it wants smaller steps than the others
+        noise_of=lattice_noise,
+        at_zero=None,
+        exact_at_zero=False,
+        mutants={
+            "moves of √(εT)": ("noise", "sd = jnp.sqrt(eps) * jnp.sqrt(T)"),
+            "T for √T": ("noise", "sd = jnp.sqrt(2 * eps) * T"),
+            "sign of the drift": (
+                "drift",
+                "drift = scale(eps, preconditioner.multiply(metric, grads))",
+            ),
+            "half the gradient": (
+                "drift",
+                "drift = scale(-eps / 2, preconditioner.multiply(metric, grads))",
+            ),
+            "odds of half the range": ("odds", "odds = (0.5 - u) * size"),
+            "a coin for an odd": ("odds", "odds = jnp.sign(1 - 2 * u) * size"),
+            "moves by G": ("δ", "sizes = preconditioner.multiply(metric, sizes)"),
+            "stale step size": (
+                "step size",
+                "eps = at(step_size, jnp.maximum(state.count - 1, 0), 'step_size')",
+            ),
+        },
+    ),
 }
+
+AT_ZERO = [name for name, kernel in KERNELS.items() if kernel.at_zero]
 
 # Mutants of what all kernels are made of.
 SHARED_MUTANTS = {
@@ -386,7 +433,7 @@ SHARED_MUTANTS = {
     ),
     "one number for all leaves": (
         "numbers",
-        "flat = normal(key, count, 0 * places)",
+        "flat = law.ours(key, count, 0 * places)",
     ),
     "leaves overlap": (
         "leaves",

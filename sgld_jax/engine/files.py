@@ -23,7 +23,7 @@ from sgld_jax.potentials.batches import BatchState
 PyTree = Any
 
 _REPORT = ("updates", "seconds", "compile_seconds", "interrupted", "group_size")
-_REPORT += ("shared_by", "temporary_bytes")
+_REPORT += ("shared_by", "temporary_bytes", "clipped")
 
 
 def save(samples: Samples, folder: Any) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from sgld_jax.engine.chain import Chain
 from sgld_jax.leaves import paths
-from sgld_jax.states import HYPERPARAMETERS
+from sgld_jax.states import HYPERPARAMETERS, traces
 
 
 class ChainFailure(NamedTuple):
@@ -57,6 +57,8 @@ class RunReport(NamedTuple):
       group_size: chains that were updated at once.
       shared_by: chains that saw the same batches; 1 where each had its own.
       temporary_bytes: memory on the device beside data, chains and draws.
+      clipped: share of moves that a kernel has cut short in about the last thousand
+        updates, averaged over healthy chains.
     """
 
     updates: int
@@ -68,6 +70,7 @@ class RunReport(NamedTuple):
     group_size: int
     shared_by: int
     temporary_bytes: int
+    clipped: float = 0.0
 
     def __str__(self) -> str:
         groups = f", chains in groups of {self.group_size}"
@@ -80,8 +83,21 @@ class RunReport(NamedTuple):
                 f"{self.shared_by} chains share each batch and are correlated: R-hat "
                 f"is too good; errors come from the means of the chains of a stream"
             ]
+        if self.clipped:
+            lines += [
+                f"{self.clipped:.2g} of all moves were cut short in the last updates, "
+                f"and the law holds without such: take a smaller step size, or bring "
+                f"down the noise of the gradients"
+            ]
         lines += map(str, self.failures)
         return "\n".join(lines + [self.interrupted] * bool(self.interrupted))
+
+
+def clipped_in(chain: Chain) -> float:
+    """The share of moves that were cut short, as the chains' traces have it."""
+    healthy = np.asarray(chain.failure.step) < 0
+    shares = [np.asarray(trace.clipped)[healthy] for trace in traces(chain.state)]
+    return max((float(x.mean()) for x in shares if x.size), default=0.0)
 
 
 def failures_of(chain: Chain) -> tuple[ChainFailure, ...]:

@@ -182,6 +182,7 @@ class Samples:
                 other.group_size,
                 other.shared_by,
                 max(mine.temporary_bytes, other.temporary_bytes),
+                other.clipped,
             ),
         )
 

@@ -32,7 +32,7 @@ import jax.numpy as jnp
 import optax
 
 from sgld_jax.keys import Unseeded
-from sgld_jax.leaves import add, mean_square, scale, times, widest_dtype
+from sgld_jax.leaves import add, mean, scale, times, widest_dtype
 from sgld_jax.noise import noise
 from sgld_jax.parameters import check_params, checked_grads
 from sgld_jax.preconditioners import identity
@@ -130,10 +130,9 @@ def sgnht(
             later = jnp.sqrt(2 * alpha * eps) * jnp.sqrt(T)  # noise
             sd = jnp.where(state.count == 0, first, later)
             velocity = add(velocity, noise(state, sd, grads))
-        if per_coordinate:
-            squares = jax.tree.map(jnp.square, velocity)
-        else:
-            squares = mean_square(velocity, state.thermostat.dtype)
+        squares = jax.tree.map(jnp.square, velocity)
+        if not per_coordinate:
+            squares = mean(squares, state.thermostat.dtype)
         thermostat = jax.tree.map(
             lambda xi, v2: xi + v2 - jnp.asarray(eps * T, xi.dtype),  # thermostat
             state.thermostat,
