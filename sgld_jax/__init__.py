@@ -50,6 +50,7 @@ from sgld_jax.preconditioners import (
     identity,
 )
 from sgld_jax.seeding import seed
+from sgld_jax.tuning.audit import audit
 
 __version__ = "0.1.0"
 
@@ -59,6 +60,7 @@ __all__ = [
     "Preconditioner",
     "Samples",
     "Unseeded",
+    "audit",
     "baoa",
     "blocks",
     "brier",

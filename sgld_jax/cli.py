@@ -25,8 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       argv: arguments without the name of the command; those of the process if None.
 
     Returns:
-      The exit code: 0; 1 if chains went non-finite; 2 if something is missing or
-      misspelt; 130 after Ctrl-C.
+      The exit code: 0; 1 if chains went non-finite or an audit failed; 2 if something
+      is missing or misspelt; 130 after Ctrl-C.
 
     Example:
       >>> from sgld_jax.cli import main
@@ -68,7 +68,51 @@ def _parser() -> argparse.ArgumentParser:
         "--quick", action="store_true", help="a tenth of the work, to see it run"
     )
     demo.set_defaults(run=_demo)
+    audit = commands.add_parser(
+        "audit",
+        help="whether an optax transformation is a sampler, and of what (10 s)",
+        description="Runs many chains of a transformation on Gaussians, holds them to "
+        "their law, and says in words what is wrong.",
+    )
+    audit.add_argument("sampler", help="such as 'chain(clip(0.1), sgld(1e-2))'")
+    audit.add_argument(
+        "--temperature", type=_positive, default=1.0, help="of the target (%(default)s)"
+    )
+    audit.add_argument(
+        "--gradient-scale",
+        type=_positive,
+        default=1.0,
+        help="1/N where gradients are those of a mean over N data (%(default)s)",
+    )
+    audit.add_argument(
+        "--prior-precision",
+        type=_at_least_0,
+        default=0.0,
+        help="that weight decay before the kernel means (%(default)s)",
+    )
+    audit.add_argument("--seed", type=_seed, default=0, help="(%(default)s)")
+    audit.set_defaults(run=_audit)
     return parser
+
+
+def _audit(args: argparse.Namespace) -> int:
+    from sgld_jax.expression import transformation
+    from sgld_jax.tuning.audit import audit
+
+    try:
+        report = audit(
+            transformation(args.sampler),
+            key=args.seed,
+            temperature=args.temperature,
+            gradient_scale=args.gradient_scale,
+            prior_precision=args.prior_precision,
+        )
+    except (TypeError, ValueError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    *table, verdict = str(report).splitlines()
+    print(*table, textwrap.fill(verdict, 88), sep="\n")
+    return 0 if report.passed else 1
 
 
 def _demo(args: argparse.Namespace) -> int:
@@ -127,10 +171,23 @@ def _seed(text: str) -> int:
 
 
 def _positive(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = float("nan")
+    value = _number(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r}: expected a number above 0.")
     return value
+
+
+def _at_least_0(text: str) -> float:
+    value = _number(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 up.")
+    return value
+
+
+def _number(text: str) -> float:
+    """Also a fraction, such as 1/500; NaN for what is none."""
+    over, _, under = text.partition("/")
+    try:
+        return float(over) / float(under or 1)
+    except (ValueError, ZeroDivisionError):
+        return float("nan")

@@ -158,7 +158,7 @@ ROWS = {  # name of the row -> (name of the kernel -> Row)
     ),
 }
 # What a kernel itself could get wrong: its memory under a mask, and where optax holds
-# a state back. By default other kernels than the first are run through these alone.
+# a state back. Other kernels than the first are run through these, in the slow run.
 ABOUT_MEMORY = {"alone", "masked", "MultiSteps", "apply_if_finite"}
 PAIRS = [
     (name, row)
@@ -192,10 +192,10 @@ def checker_off_where_optax_selects(cases):
 def compositions(cases):
     """Parameters for pytest; a case is a tuple: kernel, row, and what else there is."""
     params, (first, *_) = checker_off_where_optax_selects(cases), KERNELS
-    for i, (kernel, row, *rest) in enumerate(cases):
-        if kernel != first and (rest or row not in ABOUT_MEMORY):
+    for i, (kernel, *_) in enumerate(cases):
+        if kernel != first:
             marks = [*params[i].marks, pytest.mark.slow]
-            params[i] = pytest.param(kernel, row, *rest, marks=marks)
+            params[i] = pytest.param(*cases[i], marks=marks)
     return params
 
 

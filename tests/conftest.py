@@ -59,13 +59,17 @@ def key_reuse_checker(request):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests marked `shared_by_kernels` run by default for the first kernel alone.
+    """What is left to the slow run.
 
-    For the others in the slow run, unless their update is that of another; and
-    derivatives only through schedules, which have all that a number has in them.
+    The demo; and of tests marked `shared_by_kernels` all but those of the first kernel.
+    They are not run at all where an update is that of another kernel, and derivatives
+    only through schedules, which have all that a number has in them.
     """
     first, *_ = KERNELS
     for item in list(items):
+        if "quick" in getattr(item, "fixturenames", ()):  # the demo, in small
+            item.add_marker(pytest.mark.slow)
+            item.add_marker(pytest.mark.demo)
         if item.get_closest_marker("shared_by_kernels") and hasattr(item, "callspec"):
             params = item.callspec.params
             name = params.get("make", params.get("name"))

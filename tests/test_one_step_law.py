@@ -66,10 +66,13 @@ def test_one_step_law(name, scale):
     assert law.holds, str(law)
 
 
-MUTANTS = [
-    (kernel, mutant) for kernel, row in KERNELS.items() for mutant in row.mutants
+FIRST, *OTHERS = KERNELS
+MUTANTS = [(FIRST, mutant) for mutant in KERNELS[FIRST].mutants | SHARED_MUTANTS]
+MUTANTS += [
+    pytest.param(kernel, mutant, marks=pytest.mark.slow)
+    for kernel in OTHERS
+    for mutant in KERNELS[kernel].mutants
 ]
-MUTANTS += [("sgld", mutant) for mutant in SHARED_MUTANTS]  # one kernel is enough
 
 
 @pytest.mark.key_reuse_off("some mutants share keys, and a law must see it")

@@ -1,0 +1,1 @@
+"""What runs chains in order to judge them."""
