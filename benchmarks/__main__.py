@@ -6,11 +6,12 @@ import json
 import pathlib
 from collections.abc import Callable
 
-from benchmarks import noise, quality, sampling
+from benchmarks import law_page, law_peers, laws, noise, quality, sampling
 from benchmarks.timing import circumstances
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results"
+LAWS = HERE.parent / "docs" / "laws.md"
 
 
 def _sampling(case: Callable, seconds: float = 2.0) -> Callable:
@@ -43,6 +44,16 @@ def _quality(short: bool) -> list[dict]:
     return [row._asdict() for row in quality.battery(21 if short else 30)]
 
 
+def _laws(short: bool) -> list[dict]:
+    """The law of every kernel, measured: `docs/laws.md`."""
+    return laws.rows(1_000, (1.0,)) if short else laws.rows()
+
+
+def _law_peers(short: bool) -> list[dict]:
+    """Samplers of other libraries on the same Gaussians: `docs/laws.md`."""
+    return law_peers.rows(1_000) if short else law_peers.rows()
+
+
 CASES: dict[str, Callable[[bool], list[dict]]] = {
     "noise": _noise,
     "leaves": _leaves,
@@ -52,7 +63,10 @@ CASES: dict[str, Callable[[bool], list[dict]]] = {
     "lenet": _sampling(sampling.lenet_images),
     "kernels": _kernels,
     "quality": _quality,
+    "laws": _laws,
+    "law-peers": _law_peers,
 }
+ON_A_PAGE = ("laws", "law-peers")  # of their own, and not in the README
 
 
 def main() -> None:
@@ -68,6 +82,8 @@ def main() -> None:
             _keep(name, rows)
     if not chosen.short:
         (HERE / "README.md").write_text(_readme())
+        if all(_kept(name).exists() for name in ON_A_PAGE):
+            LAWS.write_text(_law_page())
 
 
 def _keep(name: str, rows: list[dict]) -> None:
@@ -79,9 +95,19 @@ def _keep(name: str, rows: list[dict]) -> None:
     (RESULTS / f"{name}-{kind}.json").write_text(text)
 
 
+def _kept(name: str) -> pathlib.Path:
+    return RESULTS / f"{name}-cpu.json"
+
+
+def _law_page() -> str:
+    results = [json.loads(_kept(name).read_text()) for name in ON_A_PAGE]
+    return law_page.page(*results)
+
+
 def _readme() -> str:
     parts = [(HERE / "preface.md").read_text().rstrip()]
-    order = {f"{name}-{kind}": 0 for name in CASES for kind in ("cpu", "gpu")}
+    names = [name for name in CASES if name not in ON_A_PAGE]
+    order = {f"{name}-{kind}": 0 for name in names for kind in ("cpu", "gpu")}
     for stem in order:
         path = RESULTS / f"{stem}.json"
         if path.exists():

@@ -175,7 +175,7 @@ def _one_move(
         noise=ratio,
         apart=apart,
         together=together,
-        proportion=float(thrice / once),
+        proportion=float(thrice / once) if once else 1.0,
         own_prior=float(np.median(prior)),
     )
 
