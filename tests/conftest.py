@@ -13,6 +13,7 @@ from tests.kernels import KERNELS
 # time would go into compiling small programs well.
 AS_USERS_DO = {
     "test_adaptive",
+    "test_benchmarks",
     "test_demo",
     "test_engine",
     "test_kernel_input",

@@ -21,6 +21,14 @@ MAX_CELLS, MAX_BYTES, MAX_TEXT = 20, 600_000, 4_000
 ABSOLUTE_PATH = re.compile(r"(?<![\w./<:\]])/[\w.-]+/[\w.-]+|\b[A-Za-z]:\\\w|~/\w")
 
 each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+# The first by default, the others in the slow run.
+first_or_slow = pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * bool(i))
+        for i, path in enumerate(NOTEBOOKS)
+    ],
+)
 
 
 def load(path):
@@ -83,7 +91,7 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@each
+@first_or_slow
 def test_runs_at_toy_size_and_its_figures_are_kept(path, tmp_path):
     executed = execute(path, tmp_path)
     for saved, ran in zip(code_cells(load(path)), code_cells(executed), strict=True):
