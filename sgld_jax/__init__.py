@@ -51,6 +51,7 @@ from sgld_jax.preconditioners import (
 )
 from sgld_jax.seeding import seed
 from sgld_jax.tuning.audit import audit
+from sgld_jax.tuning.bias import bias_check
 
 __version__ = "0.1.0"
 
@@ -62,6 +63,7 @@ __all__ = [
     "Unseeded",
     "audit",
     "baoa",
+    "bias_check",
     "blocks",
     "brier",
     "check_potential",
