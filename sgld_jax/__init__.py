@@ -39,6 +39,7 @@ from sgld_jax.potentials.batches import (
 )
 from sgld_jax.potentials.blocks import blocks
 from sgld_jax.potentials.check import check_potential
+from sgld_jax.potentials.constraints import Constrained, constrained
 from sgld_jax.potentials.hierarchical import hierarchical
 from sgld_jax.potentials.networks import Network, from_linen, from_nnx
 from sgld_jax.potentials.potential import from_log_density, minibatch_potential
@@ -57,6 +58,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Chain",
+    "Constrained",
     "Network",
     "Preconditioner",
     "Samples",
@@ -67,6 +69,7 @@ __all__ = [
     "blocks",
     "brier",
     "check_potential",
+    "constrained",
     "crps",
     "dense",
     "diagonal",
