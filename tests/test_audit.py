@@ -121,6 +121,7 @@ def test_leaves_that_are_not_sampled_are_left_out_and_counted():
     assert "3 of 7 coordinates have no noise" in report.explanation
 
 
+@pytest.mark.key_reuse_off("optax.add_noise hands its key on")
 def test_a_law_of_ones_own():
     """SGLD of optax's parts, whose chains are told apart by `seed`."""
     noise = optax.chain(optax.scale(-0.1), optax.add_noise(0.2 * T, 0.0, key=0))

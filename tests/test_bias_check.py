@@ -47,6 +47,7 @@ def test_the_double_well_by_its_exact_operator(on_the_well):
     assert report.explained
 
 
+@pytest.mark.key_reuse_off("optax.add_noise hands its key on")
 def test_half_the_noise_is_flagged():
     """Optax's parts with a missing √2: a sampler that has no trace."""
     wrong = optax.chain(optax.scale(-EPS), optax.add_noise(EPS, 0.0, key=0))

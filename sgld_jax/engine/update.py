@@ -11,6 +11,7 @@ from sgld_jax.engine.chain import Chain
 from sgld_jax.engine.checks import check_chain, check_potential, check_sampler
 from sgld_jax.engine.devices import on_auto_axes
 from sgld_jax.engine.files import with_state_of
+from sgld_jax.keys import is_key
 from sgld_jax.potentials.batches import (
     Batches,
     BatchState,
@@ -132,10 +133,18 @@ def advance(
 
 def _leading(chains: Chain) -> BatchState:
     """Where the stream of some chains stands: chains that failed have stayed behind."""
-    first = jax.tree.map(lambda x: x[0], chains.batches)
+    first = jax.tree.map(_first, chains.batches)
     lead = jnp.argmax(chains.count)
     count, offset = chains.batches.count[lead], chains.batches.offset[lead]
     return first._replace(count=count, offset=offset)
+
+
+def _first(x: jax.Array) -> jax.Array:
+    """`x[0]`; to JAX's checker, slicing keys would be using them."""
+    if not is_key(x):
+        return x[0]
+    data = jax.random.key_data(x)[0]
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(x))
 
 
 def _in_streams(of_one_stream: Callable, size: int) -> Callable:
