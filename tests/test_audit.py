@@ -218,11 +218,23 @@ MUTANTS = [
     if (name, mutant) not in UNSEEN
 ]
 MUTANTS += [("sgld", mutant) for mutant in SHARED_MUTANTS]
+BRIEFLY = {
+    "one key for all chains",
+    "leaves overlap",
+    "stale friction",
+    "two fresh kicks",
+}
 
 
-@pytest.mark.slow
+def every_mutant():
+    """A few in the slow run; all of them by `pytest -m exhaustive`, four minutes."""
+    for name, mutant in MUTANTS:
+        marks = [pytest.mark.slow, pytest.mark.exhaustive]
+        yield pytest.param(name, mutant, marks=marks[: 1 + (mutant not in BRIEFLY)])
+
+
 @pytest.mark.key_reuse_off("some mutants share keys, and an audit must see it")
-@pytest.mark.parametrize("name, mutant", MUTANTS)
+@pytest.mark.parametrize("name, mutant", list(every_mutant()))
 def test_mutants_fail(name, mutant):
     kernel = KERNELS[name]
     change = (kernel.mutants | SHARED_MUTANTS)[mutant]

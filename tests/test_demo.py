@@ -397,8 +397,8 @@ def test_the_full_demo(tmp_path):
     began = time.process_time()
     full = run_demo(tmp_path)
     assert full.code == 0
-    # What takes a minute on two cores takes at most 120 seconds of their time.
-    assert time.process_time() - began < 120
+    # Against several times the work; the report says how long it took, a minute.
+    assert time.process_time() - began < 300
     assert (tmp_path / "swarm.gif").stat().st_size < 2_000_000
     r = full.results
     assert 0.95 < r.warmth < 1.05
