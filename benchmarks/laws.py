@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sgld_jax
-from sgld_jax.tuning.laws import LAWS
+from sgld_jax.tuning.laws import LAWS, memory
 
 CHAINS = 20_000
 PARTS = (0.1, 0.3, 0.6, 0.9)  # of the largest stable ελ, one coordinate each
@@ -160,6 +160,5 @@ def _kind(name: str) -> type:
 
 def _updates(u: np.ndarray, alpha: float, name: str) -> int:
     """In how many a start is forgotten: e⁻⁶ is left of it."""
-    roots = [np.abs(np.roots([1, -(2 - alpha - x), 1 - alpha])).max() for x in u]
-    once = math.ceil(-6 / math.log(max(roots)))
+    once = math.ceil(-6 / math.log(memory(u, alpha)))
     return {"sgnht": 8 * once, "psgld": 60 + once}.get(name, once)

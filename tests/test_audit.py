@@ -113,6 +113,14 @@ def test_a_slow_thermostat_is_looked_at_for_one_update():
     assert "take a larger step size" in report.explanation
 
 
+@pytest.mark.slow
+def test_a_masked_kernel_passes():
+    params = {"b": jnp.zeros(2), "w": jnp.zeros(3)}
+    report = audit(compositions.masked("sgld"), key=0, temperature=T, params=params)
+    assert report.passed, str(report)
+    assert "2 of 5 coordinates have no noise" in report.explanation
+
+
 def test_leaves_that_are_not_sampled_are_left_out_and_counted():
     params = {"b": jnp.zeros(3), "w": jnp.zeros(4)}
     sampler = compositions.last_layer()  # Adam moves b

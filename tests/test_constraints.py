@@ -59,6 +59,24 @@ DENSITIES = {
         "corr_cholesky",
         {"x": jnp.eye(2)},
     ),
+    "corr_matrix": (
+        lambda x: dist.LKJ(2, 2.0).log_prob(x),
+        "corr_matrix",
+        {"x": jnp.eye(2)},
+    ),
+    "lower_cholesky": (
+        lambda x: (
+            dist.Gamma(2.0, 1.0).log_prob(jnp.diag(x)).sum()
+            + dist.Normal().log_prob(x[1, 0])
+        ),
+        "lower_cholesky",
+        {"x": jnp.eye(2)},
+    ),
+    "positive_definite": (
+        lambda x: dist.Wishart(4.0, jnp.eye(2)).log_prob(x),
+        "positive_definite",
+        {"x": jnp.eye(2)},
+    ),
     "numpyro's own": (
         lambda x: dist.Gamma(3.0, 2.0).log_prob(x),
         dist.constraints.softplus_positive,
@@ -74,7 +92,7 @@ def test_the_density_of_what_is_sampled_integrates_to_1(name):
     log_density, constraint, like = DENSITIES[name]
     model = sgld_jax.constrained(lambda p: log_density(p["x"]), {"x": constraint}, like)
     d = model.unconstrain(like)["x"].size
-    grid = np.linspace(-14, 14, 2_801) if d == 1 else np.linspace(-9, 9, 181)
+    grid = np.linspace(*{1: (-14, 14, 2_801), 2: (-9, 9, 181), 3: (-9, 9, 73)}[d])
     points = np.stack(np.meshgrid(*[grid] * d), -1).reshape(-1, d)
     shape = model.unconstrain(like)["x"].shape
     z = {"x": jnp.asarray(points, jnp.float32).reshape(-1, *shape)}

@@ -180,10 +180,8 @@ def test_the_share_forgets_what_was_long_ago():
     )
     assert far.report.clipped == 1.0
     assert "1 of all moves were cut short" in str(far.report)
-    near = sgld_jax.resume(
-        far.final, sampler, potential, num_samples=10, burn_in=12_000
-    )
-    assert near.report.clipped < 0.01
+    near = sgld_jax.resume(far.final, sampler, potential, num_samples=10, burn_in=6_000)
+    assert near.report.clipped < 0.005  # a mean over all updates would be .02
     exact = sgld_jax.sample(0, sampler, potential, lambda key: jnp.zeros(3), **settings)
     assert exact.report.clipped == 0.0 and "cut short" not in str(exact.report)
 

@@ -101,6 +101,15 @@ LAWS = {
 }
 
 
+def memory(u: Any, friction: float) -> float:
+    """The share of a start that an update leaves, in the slowest of some ελ, `u`.
+
+    The largest root of x² − (2 − α − u) x + 1 − α, by which position and velocity move.
+    """
+    kept = 1 - friction
+    return max(np.abs(np.roots([1, -(1 + kept - x), kept])).max() for x in u)
+
+
 def known_law(sampler: Any, params: Any) -> tuple[Law, float]:
     """The law of the kernel in a sampler's state, and its friction.
 
@@ -129,11 +138,8 @@ def known_law(sampler: Any, params: Any) -> tuple[Law, float]:
         return EULER, 1.0
     ((kind, friction),) = found
     law = LAWS[kind]
-    if kind is SGNHTState and any(np.ndim(x) for x in _thermostats(kernels)):
-        law = law._replace(name="sgnht, of one coordinate", stationary=None)
-        law = law._replace(coordinates=6)
+    thermostats = jax.tree.leaves([getattr(x, "thermostat", ()) for x in kernels])
+    if any(map(np.ndim, thermostats)):
+        of_one = {"name": "sgnht, of one coordinate", "stationary": None}
+        law = law._replace(**of_one, coordinates=EULER.coordinates)
     return law, friction or 1.0
-
-
-def _thermostats(kernels: list) -> list:
-    return [leaf for x in kernels for leaf in jax.tree.leaves(x.thermostat)]

@@ -10,6 +10,7 @@ from sgld_jax.adaptive import FrozenMetric, RMSPropMetric
 from sgld_jax.leaves import instances
 from sgld_jax.states import traces
 from sgld_jax.tuning.gaussians import Moves, Problem, fresh, moves_of, settled
+from sgld_jax.tuning.laws import memory
 
 Z = 4.5  # of a row that fails: by chance one in 150,000
 _WIDTHS = (0.1, 0.3, 1.0)  # ελ of the Gaussians, as parts of the law's largest
@@ -106,7 +107,8 @@ def _precisions(problem: Problem, moves: Any, state: Any) -> tuple[np.ndarray, M
         g = size * _typical(problem, precision)
         response = _response(problem, moves(state, g, 0 * g), g).mean(0)
         usable = np.isfinite(response) & (response > 0)
-        precision[usable] = (wanted / problem.gradient_scale / response)[usable]
+        step_size = problem.gradient_scale * response[usable]
+        precision[usable] = wanted[usable] / step_size
         size = 1.0
     g = _typical(problem, precision)
     return precision, moves(state, g, 0 * g)
@@ -146,6 +148,7 @@ def _refuse_mixing(moves: Any, state: Any, g: np.ndarray) -> None:
 def _one_move(
     problem: Problem, moves: Any, key: Any, state: Any, precision: Any, seen: Evidence
 ) -> tuple[list[Row], Evidence]:
+    """The rows of one update; `state` is as a `vmap` of init makes it, `[C, ...]`."""
     chains, g = len(jax.tree.leaves(state)[0]), _typical(problem, precision)
     x = np.sqrt(problem.temperature / precision)
     law, scale, sampled = problem.law, problem.gradient_scale, seen.sampled
@@ -261,10 +264,7 @@ def _law(problem: Problem, precision: np.ndarray, response: np.ndarray) -> np.nd
 
 def _updates(problem: Problem, seen: Evidence) -> int:
     """In how many a start is forgotten: e⁻⁵ of the position is left."""
-    kept, rates = 1 - problem.friction, []
-    for width in _WIDTHS:
-        roots = np.roots([1, -(1 + kept - problem.law.largest * width), kept])
-        rates.append(-np.log(np.abs(roots).max() + 1e-9))
+    left = memory(problem.law.largest * np.array(_WIDTHS), problem.friction)
     step_size = float(seen.response[seen.sampled].mean()) * problem.gradient_scale
     given = step_size, problem.temperature, problem.friction
-    return int(np.ceil(5 / min(rates) + problem.law.patience(*given)))
+    return int(np.ceil(-5 / np.log(left) + problem.law.patience(*given)))
