@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import sgld_jax
-from sgld_jax.engine import plan
+from sgld_jax.engine import draws, loop, plan
 from tests.mutants import mutated
 from tests.runs import (
     DATA,
@@ -64,6 +64,38 @@ def test_mutants_of_the_counting_are_killed(mark, line, monkeypatch):
     monkeypatch.setattr(sgld_jax.engine.sample, "Plan", mutant.Plan)
     with pytest.raises(AssertionError):
         test_draw_k_is_the_position_after_burn_in_plus_k_plus_1_times_thinning(1500, 3)
+
+
+def long_draws(wide=False):
+    collect = (lambda x: jnp.zeros(2**20) + x.sum()) if wide else None
+    return arrays(on_data(6, burn_in=70, thinning=40, collect=collect))
+
+
+@pytest.mark.parametrize("wide", [False, True])
+def test_what_is_done_for_gpus_changes_no_bit(wide, monkeypatch):
+    """Loops of constant length, and parts of blocks that are fetched."""
+    on_cpu = long_draws(wide)
+    for module in (loop, draws):
+        monkeypatch.setattr(module, "on_cpu", lambda: False)
+    assert_equal_bits(on_cpu, long_draws(wide))
+
+
+@pytest.mark.parametrize(
+    "module, name, mark, line",
+    [
+        (loop, "_repeated", "rest", "times = times // _TURNS"),
+        (draws, "_on_host", "piece", "for begin in range(size, num_rows + 2, size)"),
+    ],
+)
+def test_mutants_of_what_is_done_for_gpus_are_killed(
+    module, name, mark, line, monkeypatch
+):
+    mutant = mutated(module, mark, line)
+    monkeypatch.setattr(mutant, "on_cpu", lambda: False)
+    on_cpu = long_draws()
+    monkeypatch.setattr(module, name, getattr(mutant, name))
+    with pytest.raises((AssertionError, TypeError)):
+        assert_equal_bits(on_cpu, long_draws())
 
 
 def test_shapes_and_collect():

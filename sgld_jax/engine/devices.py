@@ -70,6 +70,11 @@ class Layout(NamedTuple):
         return jax.tree.map(put, tree)
 
 
+def on_cpu() -> bool:
+    """Whether programs run on a CPU, unless their arguments are put elsewhere."""
+    return jax.default_backend() == "cpu"
+
+
 def layout_of(params: PyTree, data: PyTree = None) -> Layout:
     """The layout of starting points `[C, ...]`, or of the data if those have none."""
     for x in jax.tree.leaves(params):

@@ -1,13 +1,17 @@
 """The draws of a run on the host: room for all from the start, filled in place."""
 
+import functools
 from typing import Any
 
 import jax
 import numpy as np
 
+from sgld_jax.engine.devices import on_cpu
 from sgld_jax.engine.loop import Draw
 
 PyTree = Any
+
+_PIECES = 16  # of a block, if only some of it is fetched
 
 
 class Draws:
@@ -28,11 +32,10 @@ class Draws:
         """Copies the first rows of a block, leaves `[K, C, ...]`, of some chains."""
         num_rows = draws.stop - draws.start
 
-        def write(array: np.ndarray, rows: jax.Array) -> None:
-            by_chain = np.swapaxes(np.asarray(rows)[:num_rows], 0, 1)
-            array[chains, draws] = by_chain[chains]
+        def write(array: np.ndarray, rows: np.ndarray) -> None:
+            array[chains, draws] = np.swapaxes(rows[:num_rows], 0, 1)[chains]
 
-        jax.tree.map(write, self.arrays, block)
+        jax.tree.map(write, self.arrays, _on_host(block, num_rows))
 
     def repeat(self, draws: slice, draw: Draw, chains: np.ndarray) -> None:
         """Writes one draw, leaves `[C, ...]`, of some chains again and again."""
@@ -47,6 +50,30 @@ class Draws:
         seen = self.arrays.potential[chains, draws]
         with np.errstate(over="ignore", invalid="ignore"):
             return float(seen.mean()) if seen.size else float("nan")
+
+
+def _on_host(block: Draw, num_rows: int) -> Draw:
+    """The rows of a block; at least the first `num_rows` of them.
+
+    The host reads a CPU's arrays where they are. From a GPU they are copied, and most
+    chunks write a few rows of many: then only the pieces that hold those are copied.
+    """
+    all_rows = len(block.count)
+    if on_cpu() or 2 * num_rows > all_rows:
+        return jax.tree.map(np.asarray, block)
+    size = -(-all_rows // _PIECES)
+    pieces = [
+        jax.tree.map(np.asarray, _piece(block, np.int32(begin), size))
+        for begin in range(0, max(num_rows, 1), size)  # piece
+    ]
+    return jax.tree.map(lambda *rows: np.concatenate(rows), *pieces)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def _piece(block: Draw, begin: Any, size: int) -> Draw:
+    return jax.tree.map(
+        lambda rows: jax.lax.dynamic_slice_in_dim(rows, begin, size), block
+    )
 
 
 def one_weight(weights: np.ndarray) -> np.ndarray:

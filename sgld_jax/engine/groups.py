@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgld_jax.arguments import check_count
-from sgld_jax.engine.devices import layout_of
+from sgld_jax.engine.devices import layout_of, on_cpu
 from sgld_jax.potentials.batches import Batches
 
 PyTree = Any
@@ -67,7 +67,7 @@ def group_size(chain: Any, data: PyTree, batches: Batches) -> int:
 
 def _suited(data: PyTree, batches: Batches, num_streams: int) -> int:
     """As many streams as have batches that fit the cache of a CPU."""
-    if batches.batch_size is None or jax.default_backend() != "cpu":
+    if batches.batch_size is None or not on_cpu():
         return num_streams
     leaves = jax.tree.leaves(data)
     row = sum(np.prod(np.shape(x)[1:]) * x.dtype.itemsize for x in leaves)

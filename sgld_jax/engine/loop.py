@@ -17,6 +17,7 @@ import jax.numpy as jnp
 
 from sgld_jax.arguments import shown
 from sgld_jax.engine.chain import Chain, Failure, pick
+from sgld_jax.engine.devices import on_cpu
 from sgld_jax.engine.groups import in_groups
 from sgld_jax.leaves import is_numeric
 from sgld_jax.program import traced
@@ -25,6 +26,7 @@ from sgld_jax.states import HYPERPARAMETERS, traces
 PyTree = Any
 
 _MAX_ROWS = 2**14  # of a block: enough for tiny draws, too, and quick to hand over
+_TURNS = 32  # of a loop of constant length
 
 
 class Draw(NamedTuple):
@@ -120,7 +122,7 @@ def _chunk_of_group(
     def draw(k: jax.Array, carry: tuple) -> tuple[Chain, jax.Array, Draw]:
         chain, finite, block = carry
         now = _Carry(chain, no_value, finite)
-        now = jax.lax.fori_loop(0, updates[k], lambda _, now: update(now), now)
+        now = _repeated(update, updates[k], now)
         block = jax.tree.map(
             lambda rows, row: jax.lax.dynamic_update_index_in_dim(rows, row, k, 0),
             block,
@@ -131,6 +133,26 @@ def _chunk_of_group(
     finite = jnp.ones(no_value.shape, bool)
     chain, finite, block = jax.lax.fori_loop(0, num_stops, draw, (chain, finite, block))
     return chain, block, finite & _all_finite(chain.params)
+
+
+def _repeated(update: Callable, times: jax.Array, now: _Carry) -> _Carry:
+    """What is left after so many updates.
+
+    A GPU asks the host at every turn of a loop whether there is another one, which
+    takes as long as a third of a small update, unless the length is a constant. So most
+    updates are made by loops of constant length there. A CPU has nothing to gain.
+    """
+
+    def once(_: Any, now: _Carry) -> _Carry:
+        return update(now)
+
+    def some(_: Any, now: _Carry) -> _Carry:
+        return jax.lax.fori_loop(0, _TURNS, once, now)
+
+    if not on_cpu():
+        now = jax.lax.fori_loop(0, times // _TURNS, some, now)
+        times = times % _TURNS  # rest
+    return jax.lax.fori_loop(0, times, once, now)
 
 
 def model_of(
