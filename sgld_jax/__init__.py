@@ -25,6 +25,7 @@ from sgld_jax.engine.samples import Samples
 from sgld_jax.engine.update import step
 from sgld_jax.kernels.baoa import baoa
 from sgld_jax.kernels.leimkuhler_matthews import leimkuhler_matthews
+from sgld_jax.kernels.mala import mala
 from sgld_jax.kernels.psgld import psgld
 from sgld_jax.kernels.sghmc import sghmc
 from sgld_jax.kernels.sgld import sgld
@@ -88,6 +89,7 @@ __all__ = [
     "leimkuhler_matthews",
     "likelihoods",
     "load",
+    "mala",
     "mcse",
     "minibatch_potential",
     "nll",

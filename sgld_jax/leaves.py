@@ -54,6 +54,29 @@ def add(tree: PyTree, noise: PyTree) -> PyTree:
     )
 
 
+def subtract(tree: PyTree, other: PyTree) -> PyTree:
+    """`tree - other`, leaves of the same dtypes."""
+    return jax.tree.map(jnp.subtract, tree, other)
+
+
+def dot(a: PyTree, b: PyTree) -> jax.Array:
+    """The scalar product of two trees, `[]`, in the widest of their dtypes."""
+    dtype = widest_dtype(a)
+    products = jax.tree.map(lambda x, y: jnp.sum(x * y, dtype=dtype), a, b)
+    return sum(jax.tree.leaves(products), jnp.zeros([], dtype))
+
+
+def all_finite(tree: PyTree) -> jax.Array:
+    """Whether all numbers of a tree are finite, bool `[]`."""
+    flags = [jnp.all(jnp.isfinite(x)) for x in jax.tree.leaves(tree)]
+    return jnp.all(jnp.array([True, *flags]))
+
+
+def where(chosen: jax.Array, new: PyTree, old: PyTree) -> PyTree:
+    """`new` if `chosen`, bool `[]`, else `old`: trees of the same leaves."""
+    return jax.tree.map(lambda n, o: jnp.where(chosen, n, o), new, old)
+
+
 def instances(tree: PyTree, kind: type) -> list:
     """All parts of a tree that are of one type, such as the traces in a state."""
     found = jax.tree.leaves(tree, is_leaf=lambda x: isinstance(x, kind))

@@ -54,6 +54,15 @@ def uniform_noise(state: Any, values: PyTree, like: PyTree) -> PyTree:
     return scale(stop, drawn)
 
 
+def one_uniform(state: Any, values: PyTree) -> jax.Array:
+    """One number in (0, 1) for an update, `[]`, of a stream beside that of `noise`."""
+    key = jax.random.fold_in(key_of_chain(state.rng_key, values), _DECISION)  # decides
+    return _drawn(_UNIFORM, key, state.count, jnp.zeros([]))
+
+
+_DECISION = tag("decision")
+
+
 def beside(sd: Any, known: PyTree) -> tuple[PyTree, jax.Array]:
     """What to inject beside noise that is there, for a variance of sd² in all.
 

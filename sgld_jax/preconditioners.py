@@ -42,6 +42,7 @@ class Preconditioner(NamedTuple):
       multiply_sqrt: `(state, v) -> S v` with `S Sᵀ = G`, in the dtypes of `v`.
       is_diagonal: whether G mixes no coordinates.
       divergence: `state -> Γ`, Γᵢ = Σⱼ ∂Gᵢⱼ/∂θⱼ, where G is a function of θ; else None.
+      is_fixed: whether G never changes.
     """
 
     init: Callable[[PyTree], PyTree]
@@ -50,6 +51,7 @@ class Preconditioner(NamedTuple):
     multiply_sqrt: Callable[[PyTree, PyTree], PyTree]
     is_diagonal: bool = True
     divergence: Callable[[PyTree], PyTree] | None = None
+    is_fixed: bool = False
 
 
 def check_preconditioner(preconditioner: Any) -> None:
@@ -75,6 +77,7 @@ def identity() -> Preconditioner:
         update=lambda grads, state, params: state,
         multiply=lambda state, v: v,
         multiply_sqrt=lambda state, v: v,
+        is_fixed=True,
     )
 
 
@@ -118,6 +121,7 @@ def diagonal(scale: PyTree) -> Preconditioner:
         update=lambda grads, state, params: state,
         multiply=lambda state, v: multiply(1.0, state, v),
         multiply_sqrt=lambda state, v: multiply(0.5, state, v),
+        is_fixed=True,
     )
 
 
@@ -166,6 +170,7 @@ def dense(matrix: Any) -> Preconditioner:
         multiply=lambda state, v: _matrix_times(matrix, v),
         multiply_sqrt=lambda state, v: _matrix_times(root, v),
         is_diagonal=False,
+        is_fixed=True,
     )
 
 
@@ -205,10 +210,17 @@ def _check_positive_definite(matrix: Any) -> None:
             "dense(matrix) is not symmetric: pass (matrix + matrix.T) / 2 if rounding "
             "is the cause."
         )
-    lowest, highest = np.linalg.eigvalsh(values)[[0, -1]] if len(values) else (1.0, 1.0)
-    if lowest <= 1e-6 * highest:
+    # Of the correlations: that coordinates differ in their units harms nothing.
+    units = np.sqrt(np.maximum(np.diag(values), np.finfo(float).tiny))
+    lowest = np.linalg.eigvalsh(values / np.outer(units, units)).min(initial=1)
+    if not lowest > _rounding():
         raise ValueError(
-            f"dense(matrix) has eigenvalues from {lowest:.3g} to {highest:.3g}: "
-            f"expected them above 0, and above rounding. A covariance of fewer than d "
+            f"dense(matrix) has correlations with an eigenvalue of {lowest:.3g}: "
+            f"expected it above 0, and above rounding. A covariance of fewer than d "
             f"draws has zeros; add a small multiple of its diagonal."
         )
+
+
+def _rounding() -> float:
+    """An eigenvalue of correlations that rounding alone could have made."""
+    return 1e-12 if jax.config.jax_enable_x64 else 1e-6  # pyright: ignore

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 
 from sgld_jax.keys import copy_per_chain, init_key
-from sgld_jax.leaves import instances
+from sgld_jax.leaves import instances, where, widest_dtype
 
 PyTree = Any
 
@@ -37,6 +37,8 @@ class Trace(NamedTuple):
       friction: α, float32 `[]`; 1 for kernels without a velocity.
       clipped: share of moves that a kernel has cut short in about the last thousand
         updates, float32 `[]`; 0 for kernels that cut none.
+      acceptance: share of proposals that were accepted in about the last thousand
+        updates, float32 `[]`; 1 for kernels that reject none.
     """
 
     step_size: jax.Array
@@ -44,6 +46,7 @@ class Trace(NamedTuple):
     weight: jax.Array
     friction: jax.Array
     clipped: jax.Array
+    acceptance: jax.Array
 
     @classmethod
     def of(
@@ -53,15 +56,73 @@ class Trace(NamedTuple):
         weight: Any = 0.0,
         friction: Any = 1.0,
         clipped: Any = 0.0,
+        acceptance: Any = 1.0,
     ) -> "Trace":
         """A trace of float32 scalars, so that the state never changes its dtypes."""
-        values = step_size, temperature, weight, friction, clipped
+        values = step_size, temperature, weight, friction, clipped, acceptance
         return cls(*(jnp.asarray(x, jnp.float32) for x in values))
+
+
+class Position(NamedTuple):
+    """Where a chain is, for kernels whose parameters are but a proposal.
+
+    A kernel with a `Position` in its state needs the potential of all data: no
+    minibatch says whether to accept. What runs chains finds it by its type, and records
+    it in place of the parameters.
+
+    Attributes:
+      params: θ, leaves `[...]`.
+      potential: U(θ), `[]`; ∞ before the first update.
+      gradient: ∇U(θ), leaves `[...]`.
+      acceptance: with what probability the last proposal was accepted, float32 `[]`.
+    """
+
+    params: PyTree
+    potential: jax.Array
+    gradient: PyTree
+    acceptance: jax.Array
+
+    @classmethod
+    def before_any(cls, params: PyTree) -> "Position":
+        """The position of a chain that starts at `params`; copies, to be donated."""
+        copies = jax.tree.map(lambda x: jnp.array(x, copy=True), params)
+        dtype = widest_dtype(copies)
+        still = jax.tree.map(jnp.zeros_like, copies)
+        return cls(copies, jnp.array(jnp.inf, dtype), still, jnp.zeros([], jnp.float32))
+
+    def moved(
+        self, accepted: jax.Array, there: "Position", chance: jax.Array
+    ) -> "Position":
+        """`there` if that was accepted, which had this chance, each `[]`."""
+        value = jnp.asarray(there.potential, self.potential.dtype)
+        new = there._replace(potential=value, acceptance=self.acceptance)
+        chosen = where(accepted, new, self)
+        return chosen._replace(acceptance=chance.astype(jnp.float32))
+
+
+def positions(state: PyTree) -> list[Position]:
+    """The positions in a state, found by their type: one, or none."""
+    return instances(state, Position)
 
 
 def traces(state: PyTree) -> list[Trace]:
     """The traces of all kernels in a state, found by their type."""
     return instances(state, Trace)
+
+
+_RECENT = 1000  # updates
+
+
+def recent_mean(before: jax.Array, now: jax.Array, seen: jax.Array) -> jax.Array:
+    """The mean of about the last thousand values, `[]`.
+
+    Args:
+      before: the mean so far.
+      now: the value of this update.
+      seen: how many values there are with it; up to 1 forgets what was before.
+    """
+    memory = jnp.clip(seen, 1, _RECENT).astype(jnp.float32)
+    return before + (now - before) / memory
 
 
 def first_state(
@@ -92,6 +153,8 @@ def next_state(
     temperature: Any,
     friction: Any = 1.0,
     clipped: Any = 0.0,
+    weight: Any = None,
+    acceptance: Any = 1.0,
     **memory: PyTree,
 ) -> Any:
     """The state after an update that saw `grads`: one count more, a new trace.
@@ -103,9 +166,12 @@ def next_state(
       temperature: T of this update.
       friction: α of this update.
       clipped: see `Trace`.
+      weight: see `Trace`; ε if None.
+      acceptance: see `Trace`.
       **memory: what else of the state has changed.
     """
-    used = Trace.of(step_size, temperature, step_size, friction, clipped)
+    weight = step_size if weight is None else weight
+    used = Trace.of(step_size, temperature, weight, friction, clipped, acceptance)
     trace = copy_per_chain(used, grads)
     count = optax.safe_increment(state.count)  # count
     return state._replace(count=count, trace=trace, **memory)

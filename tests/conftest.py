@@ -64,13 +64,13 @@ def pytest_collection_modifyitems(items):
 
     The demo; and of tests marked `shared_by_kernels` all but those of the first kernel.
     They are not run at all where an update is that of another kernel, and derivatives
-    only through schedules, which have all that a number has in them.
+    only through schedules, which have all that a number has in them; of other kernels
+    than the first by `pytest -m exhaustive`.
     """
     first, *_ = KERNELS
     for item in list(items):
         if "quick" in getattr(item, "fixturenames", ()):  # the demo, in small
             item.add_marker(pytest.mark.slow)
-            item.add_marker(pytest.mark.demo)
         if item.get_closest_marker("shared_by_kernels") and hasattr(item, "callspec"):
             params = item.callspec.params
             name = params.get("make", params.get("name"))
@@ -78,8 +78,10 @@ def pytest_collection_modifyitems(items):
                 continue
             if KERNELS[name].is_another or params.get("decaying") is False:
                 items.remove(item)
-            else:
-                item.add_marker(pytest.mark.slow)
+                continue
+            item.add_marker(pytest.mark.slow)
+            if item.originalname.startswith("test_derivatives"):
+                item.add_marker(pytest.mark.exhaustive)
 
 
 @pytest.fixture(params=KERNELS)

@@ -120,8 +120,8 @@ def test_with_the_covariance_as_g_every_direction_relaxes_alike():
         ("covariance", "expected an array"),
         (np.array([[1.0, 0.5], [0.4, 1.0]]), "not symmetric"),
         (np.array([[1.0, np.nan], [np.nan, 1.0]]), "not finite"),
-        (np.array([[1.0, 2.0], [2.0, 1.0]]), "eigenvalues from -1 to 3"),
-        (np.zeros((2, 2)), "eigenvalues from 0"),
+        (np.array([[1.0, 2.0], [2.0, 1.0]]), "with an eigenvalue of -1"),
+        (np.zeros((2, 2)), "eigenvalue of"),
     ],
 )
 def test_matrices_that_are_no_metric_are_refused(matrix, words):

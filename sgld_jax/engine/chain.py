@@ -10,7 +10,7 @@ import numpy as np
 import optax
 
 from sgld_jax.arguments import check_count, check_takes
-from sgld_jax.engine.checks import check_sampler, check_streams
+from sgld_jax.engine.checks import check_exact, check_sampler, check_streams
 from sgld_jax.engine.devices import layout_of
 from sgld_jax.keys import (
     as_key,
@@ -27,6 +27,7 @@ from sgld_jax.potentials.batches import (
     full_batch,
 )
 from sgld_jax.seeding import has_slot, seed
+from sgld_jax.states import positions
 
 PyTree = Any
 
@@ -51,7 +52,7 @@ class Chain(NamedTuple):
     """All chains of a run at one moment: a plain pytree with a leading axis C.
 
     Attributes:
-      params: positions, leaves `[C, ...]`.
+      params: what the next update moves, leaves `[C, ...]`; see `position`.
       state: optimizer states, keys included, leaves `[C, ...]`.
       batches: streams of batches, leaves `[C]`.
       count: updates made, int32 `[C]`.
@@ -66,6 +67,24 @@ class Chain(NamedTuple):
     count: jax.Array
     failure: Failure
     group: jax.Array
+
+    @property
+    def position(self) -> PyTree:
+        """Where the chains are, leaves `[C, ...]`, to start others from.
+
+        That is `params`, but for kernels that propose and then judge, such as `mala`.
+
+        Raises:
+          ValueError: for loaded chains of such a kernel, which `resume` must see first.
+        """
+        if isinstance(self.state, StoredState):
+            if any(".position.params" in name for name in self.state.names):
+                raise ValueError(
+                    "These chains were loaded, and their params are proposals: "
+                    "resume(chain, sampler, ...) gives chains that have positions."
+                )
+            return self.params
+        return next((x.params for x in positions(self.state)), self.params)
 
 
 @jax.tree_util.register_dataclass
@@ -153,6 +172,7 @@ def start(
         state = jax.vmap(sampler.init)(params)
         if has_slot(state):
             state = jax.vmap(seed)(state, noise_keys)
+    check_exact(params, state, batches)
     # Two arrays, since one buffer in two places could not be donated.
     healthy = Failure(*(jnp.full([num_chains], -1, jnp.int32) for _ in range(2)))
     number = np.arange(num_chains) // batches.shared_by

@@ -17,7 +17,7 @@ from sgld_jax.potentials.batches import Batches, describe
 from sgld_jax.preconditioners import FixedMetric
 from sgld_jax.program import Program
 from sgld_jax.seeding import slot_structure
-from sgld_jax.states import HYPERPARAMETERS, Trace, traces
+from sgld_jax.states import HYPERPARAMETERS, Trace, positions, traces
 
 PyTree = Any
 
@@ -70,6 +70,27 @@ def check_not_traced(chain: Any) -> None:
         )
 
 
+def check_exact(params: PyTree, state: PyTree, batches: Batches) -> None:
+    """Raises `ValueError` where a kernel that accepts or rejects could not be right.
+
+    It must see the potential of all data, and move all parameters at once.
+    """
+    if not positions(state):
+        return
+    if batches.batch_size is not None:
+        raise ValueError(
+            f"This kernel accepts or rejects by the potential of all data, and batches "
+            f"is {batches}: leave batches out, or take sghmc or sgld for minibatches."
+        )
+    whole = jax.tree.map(np.shape, params)
+    if [jax.tree.map(np.shape, x.params) for x in positions(state)] != [whole]:
+        raise ValueError(
+            "A kernel that accepts or rejects must move all parameters at once, not "
+            "some of them, as under optax.masked or optax.partition: what else moves "
+            "changes the potential that it judges by."
+        )
+
+
 def check_belongs(chain: Any, sampler: Any, batches: Batches, data: PyTree) -> None:
     """Raises `ValueError` for a chain of another sampler, batch scheme or data."""
     expected = jax.eval_shape(jax.vmap(sampler.init), chain.params)
@@ -97,7 +118,7 @@ def _check_metrics(chain: Any, sampler: Any) -> None:
             raise ValueError(
                 "The preconditioner has other numbers than the one these chains were "
                 "started with. Pass that one; or start anew from these positions: "
-                "sgld_jax.start(key, sampler, sgld_jax.stacked(chain.params), ...)."
+                "sgld_jax.start(key, sampler, sgld_jax.stacked(chain.position), ...)."
             )
 
 
@@ -145,7 +166,7 @@ def check_streams(stream: np.ndarray, batches: Batches) -> None:
 
 _ANEW = (
     "Go on with the data of the start; or start anew from these positions: "
-    "sgld_jax.start(key, sampler, sgld_jax.stacked(chain.params), data=data, ...)."
+    "sgld_jax.start(key, sampler, sgld_jax.stacked(chain.position), data=data, ...)."
 )
 
 
@@ -156,7 +177,7 @@ def check_room(chain: Any, updates: int) -> None:
         raise ValueError(
             f"{updates:,} updates after {made:,}: a chain makes fewer than 2**31, "
             f"since its noise would repeat. Start anew with another key from where it "
-            f"is: sgld_jax.start(key, sampler, sgld_jax.stacked(chain.params), ...)."
+            f"is: sgld_jax.start(key, sampler, sgld_jax.stacked(chain.position), ...)."
         )
 
 

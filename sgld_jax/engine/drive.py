@@ -19,7 +19,7 @@ from sgld_jax.engine.feed import Fixed, Loaded
 from sgld_jax.engine.loop import Draw, chunk, empty_block, model_of
 from sgld_jax.engine.plan import Plan, Steps
 from sgld_jax.engine.progress import Progress
-from sgld_jax.engine.report import RunReport, clipped_in, failures_of
+from sgld_jax.engine.report import RunReport, acceptance_in, clipped_in, failures_of
 from sgld_jax.engine.samples import Samples
 from sgld_jax.program import Program
 from sgld_jax.warn import warn
@@ -227,6 +227,7 @@ class _Run:
             int(np.asarray(chain.batches.source)[0, 4]),
             self._fast.temporary_bytes,
             clipped_in(chain),
+            *acceptance_in(chain),
         )
         weights = one_weight(draws.weights)
         return Samples(

@@ -24,6 +24,7 @@ PyTree = Any
 
 _REPORT = ("updates", "seconds", "compile_seconds", "interrupted", "group_size")
 _REPORT += ("shared_by", "temporary_bytes", "clipped")
+_REPORT += ("acceptance", "lowest_acceptance")
 
 
 def save(samples: Samples, folder: Any) -> None:

@@ -240,7 +240,7 @@ def _record(collect: Callable, chain: Chain, value: jax.Array) -> Draw:
     weights = [trace.weight for trace in traces(chain.state)] or [unknown]
     alive = chain.failure.step < 0
     return Draw(
-        jax.vmap(_checked(collect))(chain.params),
+        jax.vmap(_checked(collect))(chain.position),
         jnp.where(alive, value, jnp.nan),
         jnp.where(alive[:, None], jnp.stack(weights, axis=1), 0.0),
         chain.count,

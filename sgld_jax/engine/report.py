@@ -59,6 +59,9 @@ class RunReport(NamedTuple):
       temporary_bytes: memory on the device beside data, chains and draws.
       clipped: share of moves that a kernel has cut short in about the last thousand
         updates, averaged over healthy chains.
+      acceptance: share of proposals that were accepted in about the last thousand
+        updates, averaged over healthy chains; 1 for kernels that reject none.
+      lowest_acceptance: that of the chain with the smallest one.
     """
 
     updates: int
@@ -71,6 +74,8 @@ class RunReport(NamedTuple):
     shared_by: int
     temporary_bytes: int
     clipped: float = 0.0
+    acceptance: float = 1.0
+    lowest_acceptance: float = 1.0
 
     def __str__(self) -> str:
         groups = f", chains in groups of {self.group_size}"
@@ -89,8 +94,29 @@ class RunReport(NamedTuple):
                 f"and the law holds without such: take a smaller step size, or bring "
                 f"down the noise of the gradients"
             ]
+        if self.acceptance < 1:
+            lines += [
+                f"{self.acceptance:.2f} of the last proposals were accepted, "
+                f"{self.lowest_acceptance:.2f} in the worst chain; .57 is best"
+            ]
+        if self.lowest_acceptance < _STUCK and self.updates >= 100:
+            lines += [
+                "a chain hardly moves: take a smaller step size, or shorter steps in "
+                "between, as warm_up does; results lean on where it stands"
+            ]
         lines += map(str, self.failures)
         return "\n".join(lines + [self.interrupted] * bool(self.interrupted))
+
+
+_STUCK = 0.05  # of proposals accepted; chains that mix have .4 and more
+
+
+def acceptance_in(chain: Chain) -> tuple[float, float]:
+    """The share of accepted proposals: of all healthy chains, and of the worst."""
+    healthy = np.asarray(chain.failure.step) < 0
+    shares = [np.asarray(trace.acceptance)[healthy] for trace in traces(chain.state)]
+    found = [(float(x.mean()), float(x.min())) for x in shares if x.size]
+    return min(found, default=(1.0, 1.0))
 
 
 def clipped_in(chain: Chain) -> float:

@@ -25,7 +25,7 @@ class Samples:
     Attributes:
       params: what `collect` returned of each position, leaves `[C, S, ...]`.
       potential: U as the update that made the draw saw it, on its batch and at
-        the position before it, `[C, S]`.
+        the position before it, `[C, S]`; with `mala`, U of the draw itself.
       weights: importance weights for averages over draws, not normalised, `[C, S]`:
         ε for `sgld`. 0 where a chain had gone non-finite. NaN where they are unknown:
         without a kernel, or with several whose steps shrink differently.
@@ -183,6 +183,8 @@ class Samples:
                 other.shared_by,
                 max(mine.temporary_bytes, other.temporary_bytes),
                 other.clipped,
+                other.acceptance,
+                other.lowest_acceptance,
             ),
         )
 

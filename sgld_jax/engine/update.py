@@ -8,7 +8,12 @@ import jax.numpy as jnp
 import optax
 
 from sgld_jax.engine.chain import Chain
-from sgld_jax.engine.checks import check_chain, check_potential, check_sampler
+from sgld_jax.engine.checks import (
+    check_chain,
+    check_exact,
+    check_potential,
+    check_sampler,
+)
 from sgld_jax.engine.devices import on_auto_axes
 from sgld_jax.engine.files import with_state_of
 from sgld_jax.keys import is_key
@@ -20,6 +25,7 @@ from sgld_jax.potentials.batches import (
 )
 from sgld_jax.potentials.data import num_rows
 from sgld_jax.potentials.potential import Potential, check_num_data
+from sgld_jax.states import positions
 
 PyTree = Any
 
@@ -48,7 +54,7 @@ def step(
 
     Returns:
       The chains after the update, and the (minibatch) potential `[C]` that it saw,
-      at the positions before it.
+      at the positions before it; with `mala`, the potential at `chain.position`.
 
     Raises:
       ValueError: while tracing, if the potential is not a scalar.
@@ -78,6 +84,7 @@ def step(
         )
     else:
         data, batches = batch, full_batch()  # of the rows that were given
+    check_exact(chain.params, chain.state, batches)
     num_data = 0 if data is None else num_rows(data)
     return advance(chain, sampler, potential, data, batches, num_data)
 
@@ -106,6 +113,8 @@ def advance(
         update = optax.with_extra_args_support(sampler).update
         updates, state = update(grads, chain.state, chain.params, value=value)
         params = optax.apply_updates(chain.params, updates)
+        for position in positions(state):  # what is recorded, and not the proposal
+            value = position.potential
         return chain._replace(params=params, state=state, count=chain.count + 1), value
 
     def next_batch(stream: BatchState, data: PyTree) -> tuple[PyTree, BatchState]:

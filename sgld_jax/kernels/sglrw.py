@@ -33,9 +33,7 @@ from sgld_jax.parameters import check_params, checked_grads
 from sgld_jax.preconditioners import Preconditioner, identity
 from sgld_jax.schedules import at, is_zero
 from sgld_jax.settings import check_settings
-from sgld_jax.states import Trace, first_state, next_state
-
-_MEMORY = 1000  # updates, of the share of moves that were cut short
+from sgld_jax.states import Trace, first_state, next_state, recent_mean
 
 
 class SGLRWState(NamedTuple):
@@ -121,9 +119,8 @@ def sglrw(
         updates = jax.tree.map(_move, sizes, drift, u)
 
         cut = jax.tree.map(lambda m, size: jnp.abs(m) > size, drift, sizes)
-        share, before = mean(cut, jnp.float32), state.trace.clipped
-        memory = jnp.minimum(state.count + 1, _MEMORY).astype(jnp.float32)
-        share = before + (share - before) / memory
+        share = mean(cut, jnp.float32)
+        share = recent_mean(state.trace.clipped, share, state.count + 1)
         return updates, next_state(
             state,
             grads,

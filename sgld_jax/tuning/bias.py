@@ -14,7 +14,7 @@ from sgld_jax.leaves import instances
 from sgld_jax.potentials.batches import Batches, check_batches, full_batch
 from sgld_jax.potentials.data import num_rows
 from sgld_jax.potentials.potential import Potential, check_num_data
-from sgld_jax.states import traces
+from sgld_jax.states import positions, traces
 from sgld_jax.tuning.measure import Z
 
 PyTree = Any
@@ -28,8 +28,8 @@ class BiasReport(NamedTuple):
     Attributes:
       measured: E[(θ − c)·∇U]/(dT): 1 on the target, above it where draws are too wide.
       measured_error: its error.
-      predicted: 1 + ε E[gᵀGg]/(2dT), what it is for SGLD at this step; NaN for kernels
-        of another law.
+      predicted: 1 + ε E[gᵀGg]/(2dT), what it is for SGLD at this step; 1 for `mala`;
+        NaN for kernels of another law.
       predicted_error: its error.
       z: measured less predicted, or less 1 where nothing is predicted, in errors.
       explained: whether that is within 4.5.
@@ -109,7 +109,10 @@ def bias_check(
     d = sum(x[0, 0].size for x in jax.tree.leaves(samples.params))
     streams = samples.streams
     measured, error = _mean(product / (d * T), streams)
-    known = instances(samples.final.state, SGLDState) or not traces(samples.final.state)
+    state = samples.final.state
+    if positions(state):  # a kernel that accepts or rejects has no bias
+        cost = np.zeros_like(cost)
+    known = instances(state, SGLDState) or positions(state) or not traces(state)
     if not known:
         z = _z((measured - 1) / error, len(np.unique(streams)))
         words = _in_words(measured, error, None, z)

@@ -19,6 +19,7 @@ from sgld_jax.kernels.sglrw import SGLRWState
 from sgld_jax.kernels.sgnht import SGNHTState
 from sgld_jax.leaves import instances
 from sgld_jax.seeding import has_slot, seed
+from sgld_jax.states import positions
 
 
 class Law(NamedTuple):
@@ -126,6 +127,12 @@ def known_law(sampler: Any, params: Any) -> tuple[Law, float]:
         return sampler.update(still, state, params, value=jnp.zeros([]))[1]
 
     state = jax.jit(after_one_update)()
+    if positions(state):
+        raise ValueError(
+            "audit looks at moves, and the parameters of a kernel that accepts or "
+            "rejects are proposals: look at its draws instead, by bias_check(samples, "
+            "sampler, potential)."
+        )
     kernels = [x for kind in LAWS for x in instances(state, kind)]
     found = {(type(x), float(x.trace.friction)) for x in kernels}
     if len(found) > 1:
