@@ -6,12 +6,22 @@ import json
 import pathlib
 from collections.abc import Callable
 
-from benchmarks import law_page, law_peers, laws, noise, quality, sampling
+from benchmarks import (
+    law_page,
+    law_peers,
+    laws,
+    noise,
+    posterior_page,
+    posteriors,
+    quality,
+    sampling,
+)
 from benchmarks.timing import circumstances
 
 HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results"
 LAWS = HERE.parent / "docs" / "laws.md"
+POSTERIORS = HERE.parent / "docs" / "posteriors.md"
 
 
 def _sampling(case: Callable, seconds: float = 2.0) -> Callable:
@@ -72,9 +82,13 @@ ON_A_PAGE = ("laws", "law-peers")  # of their own, and not in the README
 def main() -> None:
     """Runs the cases that were named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("cases", nargs="*", choices=[[], *CASES], metavar="case")
+    choices = [[], *CASES, "posteriors", *posteriors.NAMES]
+    parser.add_argument("cases", nargs="*", choices=choices, metavar="case")
     parser.add_argument("--short", action="store_true", help="seconds; keeps nothing")
     chosen = parser.parse_args()
+    if chosen.cases[:1] == ["posteriors"]:
+        _posteriors(chosen.cases[1:])
+        return
     for name in chosen.cases or CASES:
         rows = CASES[name](chosen.short)
         print(f"\n{name}: {CASES[name].__doc__}\n\n{_table(rows)}", flush=True)
@@ -84,6 +98,16 @@ def main() -> None:
         (HERE / "README.md").write_text(_readme())
         if all(_kept(name).exists() for name in ON_A_PAGE):
             LAWS.write_text(_law_page())
+
+
+def _posteriors(names: list[str]) -> None:
+    """Published posteriors, those that were named or all that are missing yet."""
+    result = circumstances()
+    kept = _kept("posteriors")
+    rows = posteriors.rows(kept, names)
+    result |= {"case": "posteriors", "rows": rows}
+    kept.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    POSTERIORS.write_text(posterior_page.page(result))
 
 
 def _keep(name: str, rows: list[dict]) -> None:

@@ -54,6 +54,7 @@ from sgld_jax.preconditioners import (
 from sgld_jax.seeding import seed
 from sgld_jax.tuning.audit import audit
 from sgld_jax.tuning.bias import bias_check
+from sgld_jax.tuning.warm_up import WarmUp, warm_up
 
 __version__ = "0.1.0"
 
@@ -64,6 +65,7 @@ __all__ = [
     "Preconditioner",
     "Samples",
     "Unseeded",
+    "WarmUp",
     "audit",
     "baoa",
     "bias_check",
@@ -117,5 +119,6 @@ __all__ = [
     "summary",
     "to_arviz",
     "variance_split",
+    "warm_up",
     "with_replacement",
 ]

@@ -1,0 +1,216 @@
+"""From a potential and a guess to a sampler, starting points and a plan."""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.flatten_util import ravel_pytree
+
+from sgld_jax.arguments import check_count, check_takes
+from sgld_jax.engine.chain import Stacked, stacked
+from sgld_jax.engine.checks import check_potential
+from sgld_jax.engine.sample import resume, sample
+from sgld_jax.engine.samples import Samples
+from sgld_jax.kernels.baoa import baoa
+from sgld_jax.kernels.mala import mala
+from sgld_jax.keys import as_key, chain_keys
+from sgld_jax.potentials.potential import Potential
+from sgld_jax.preconditioners import dense
+from sgld_jax.tuning.adaptation import Adapted, adapt, short_steps_between
+from sgld_jax.tuning.correlation import autocorrelation_time
+from sgld_jax.tuning.descent import Places, descend
+from sgld_jax.tuning.landscape import Landscape, landscape, steepest
+from sgld_jax.tuning.warm_up_report import LARGEST_THINNING, WarmUpReport, doubts
+
+PyTree = Any
+
+_RANGE = 2.0  # of starting points about init, in every coordinate
+_WIDE = 1.5  # spread of the starting points of the run, in that of the draws
+_PILOT, _DOUBLINGS = 200, 3  # updates, and how often as many again
+_LONG = 20  # times of autocorrelation in which a start is forgotten
+_BURN_IN = 100, 2_000
+_FRICTION = 0.5  # of baoa
+_LARGEST = 400  # coordinates
+
+
+class WarmUp(NamedTuple):
+    """How to sample: the arguments of `sample`, and how they were found.
+
+    Attributes:
+      sampler: a kernel with its step and metric.
+      init: starting points of all chains, spread wider than the posterior.
+      burn_in: updates in which that spread is forgotten.
+      thinning: updates from one draw to a next one that is nearly independent.
+      step_size: ε; of `mala`, of its whole steps.
+      metric: G, `[d, d]`, over all coordinates in the order of `ravel_pytree`.
+      report: what happened, in words and numbers; print it.
+    """
+
+    sampler: optax.GradientTransformationExtraArgs
+    init: Stacked
+    burn_in: int
+    thinning: int
+    step_size: float
+    metric: np.ndarray
+    report: WarmUpReport
+
+
+def warm_up(
+    key: Any,
+    potential: Potential,
+    init: Callable[[jax.Array], PyTree],
+    *,
+    num_chains: int,
+    kernel: str = "auto",
+    data: PyTree = None,
+) -> WarmUp:
+    """Finds what `sample` needs: a sampler with its step and metric, starts, a plan.
+
+    From points about init every chain descends, and runs `mala` while the covariance of
+    all chains becomes the metric and the step the one that accepts .57. A pilot run
+    then says how long a start is remembered. For potentials of all data, and up to 400
+    coordinates.
+
+    Args:
+      key: a seed or key.
+      potential: `(params, batch) -> scalar`; `batch` is all of data.
+      init: `key -> params`. Chains start within 2 of it in every coordinate.
+      num_chains: C, at least 8, of which the posterior's covariance is taken; 64 do.
+      kernel: "auto", which is "mala"; or "baoa", which needs fewer gradients where U
+        curves much alike everywhere, as the report says, and is not exact.
+      data: arrays `[N, ...]`, or None.
+
+    Returns:
+      A `WarmUp`; its report says what is doubtful.
+
+    Raises:
+      TypeError, ValueError: for arguments out of range; if U is finite nowhere; for
+        coordinates that 32 bits cannot tell apart, with what to type.
+
+    Example:
+      >>> import jax.numpy as jnp, sgld_jax
+      >>> precision = jnp.array([[1.0, 0.99], [0.99, 1.0]])  # a narrow ridge
+      >>> potential = sgld_jax.from_log_density(lambda x: -0.5 * x @ precision @ x)
+      >>> fit = sgld_jax.warm_up(0, potential, lambda key: jnp.zeros(2), num_chains=64)
+      >>> samples = sgld_jax.sample(
+      ...     1, fit.sampler, potential, fit.init, num_chains=64, num_samples=500,
+      ...     burn_in=fit.burn_in, thinning=fit.thinning)
+      >>> bool(jnp.all(sgld_jax.rhat(samples) < 1.01))
+      True
+    """
+    _check(potential, init, num_chains, kernel)
+    began = time.perf_counter()
+    keys = jax.random.split(as_key(key), 4)
+    starts, land = _starts(potential, init, keys[0], num_chains)
+    places = descend(land, starts, data)
+    adapted = adapt(land, places, keys[1], data)
+    curves = steepest(land, adapted.metric, adapted.draws, data)
+    name = "mala" if kernel == "auto" else kernel
+    sampler, step_size = _sampler(name, adapted, curves)
+    wide = _wide_starts(land, adapted, places, data)
+    pilot, updates = _pilot(keys[2], sampler, potential, wide, data, adapted.metric)
+    gradients = places.gradients + adapted.gradients + updates
+    gradients += 2 * land.dim * len(curves) // num_chains
+    lasting = _memory(pilot, adapted.metric)
+    thinning = int(np.clip(np.ceil(lasting), 1, LARGEST_THINNING))
+    burn_in = int(np.clip(np.ceil(_LONG * lasting), *_BURN_IN))
+    uneven = float(np.quantile(curves, 0.95) / np.quantile(curves, 0.5))
+    report = WarmUpReport(
+        name,
+        gradients,
+        time.perf_counter() - began,
+        places.converged,
+        places.masses,
+        adapted.acceptance,
+        uneven,
+        lasting,
+        (),
+    )
+    report = report._replace(warnings=doubts(report, pilot, places, adapted))
+    metric = adapted.metric
+    return WarmUp(sampler, wide, burn_in, thinning, step_size, metric, report)
+
+
+def _starts(
+    potential: Potential, init: Callable, key: jax.Array, num_chains: int
+) -> tuple[jax.Array, Landscape]:
+    """Points about init, `[C, d]`, and the landscape they are in."""
+    init_key, key = jax.random.split(key)
+    params = jax.vmap(init)(chain_keys(init_key, num_chains))
+    one = jax.tree.map(lambda x: x[0], params)
+    land = landscape(potential, one)
+    if land.dim > _LARGEST:
+        raise ValueError(
+            f"{land.dim} coordinates: warm_up takes their covariance, and is for up to "
+            f"{_LARGEST}. Give a kernel a step and a metric by hand, such as psgld."
+        )
+    flat = jax.vmap(lambda p: ravel_pytree(p)[0])(params)
+    about = jax.random.uniform(key, flat.shape, flat.dtype, -_RANGE, _RANGE)
+    return flat + about, land
+
+
+def _sampler(name: str, adapted: Adapted, curves: np.ndarray) -> tuple[Any, float]:
+    """The kernel with its step and metric, and the step."""
+    metric = dense(adapted.metric)
+    if name == "mala":
+        step_size = adapted.step_size
+        schedule = short_steps_between(step_size)
+        return mala(schedule, preconditioner=metric), step_size
+    # A time step of h² = 1/λ, a quarter of what is stable, for nearly all of the draws.
+    step_size = (1 - _FRICTION / 2) / float(np.quantile(curves, 0.95))
+    return baoa(step_size, _FRICTION, preconditioner=metric), step_size
+
+
+def _wide_starts(
+    land: Landscape, adapted: Adapted, places: Places, data: PyTree
+) -> Stacked:
+    """Where chains are, 1.5 times as far from the middle of their optimum."""
+    x, optimum = adapted.x, places.optimum
+    middle = np.stack([x[optimum == k].mean(0) for k in optimum])
+    wide = middle + _WIDE * (x - middle)
+    dtype = jnp.result_type(float)
+    value = jax.jit(jax.vmap(land.value, (0, None)))
+    high = np.asarray(value(jnp.asarray(x, dtype), data)).max() + 3 * land.dim
+    fine = np.asarray(value(jnp.asarray(wide, dtype), data)) < high
+    chosen = jnp.asarray(np.where(fine[:, None], wide, x), dtype)
+    return stacked(jax.vmap(land.unravel)(chosen))
+
+
+def _pilot(
+    key: jax.Array, sampler: Any, potential: Any, init: Stacked, data: Any, metric: Any
+) -> tuple[Samples, int]:
+    """A run that lasts for 20 times of autocorrelation if 1,600 updates are enough."""
+    num_chains = len(jax.tree.leaves(init.params)[0])
+    plan = {"num_samples": _PILOT, "data": data}
+    pilot = sample(key, sampler, potential, init, num_chains=num_chains, **plan)
+    for _ in range(_DOUBLINGS):
+        if pilot.num_samples > _LONG * _memory(pilot, metric):
+            break
+        plan["num_samples"] = pilot.num_samples
+        pilot = pilot.concatenate(resume(pilot.final, sampler, potential, **plan))
+    return pilot, pilot.num_samples
+
+
+def _memory(pilot: Samples, metric: np.ndarray) -> float:
+    """The longest autocorrelation time of whitened coordinates and their squares."""
+    healthy = pilot.healthy()
+    leaves = jax.tree.leaves(healthy.params)
+    x = np.concatenate([a.reshape(*a.shape[:2], -1) for a in leaves], 2)
+    x = np.asarray(x, np.float64)[:, pilot.num_samples // 4 :]
+    z = np.linalg.solve(np.linalg.cholesky(metric), (x - x.mean((0, 1)))[..., None])
+    z = z[..., 0]
+    return float(autocorrelation_time(np.concatenate([z, z**2], 2)).max())
+
+
+def _check(potential: Any, init: Any, num_chains: Any, kernel: Any) -> None:
+    check_potential(potential)
+    if isinstance(init, Stacked) or not callable(init):
+        raise TypeError("warm_up finds starting points: expected init, key -> params.")
+    check_takes(init, "key", "init")
+    check_count("num_chains", num_chains, 8)
+    if kernel not in ("auto", "mala", "baoa"):
+        raise ValueError(f'kernel={kernel!r}: expected "auto", "mala" or "baoa".')
