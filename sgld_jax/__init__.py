@@ -54,6 +54,7 @@ from sgld_jax.preconditioners import (
 from sgld_jax.seeding import seed
 from sgld_jax.tuning.audit import audit
 from sgld_jax.tuning.bias import bias_check
+from sgld_jax.tuning.step_size import StepSize, auto_step_size
 from sgld_jax.tuning.warm_up import WarmUp, warm_up
 
 __version__ = "0.1.0"
@@ -64,9 +65,11 @@ __all__ = [
     "Network",
     "Preconditioner",
     "Samples",
+    "StepSize",
     "Unseeded",
     "WarmUp",
     "audit",
+    "auto_step_size",
     "baoa",
     "bias_check",
     "blocks",

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import laws
+from benchmarks import laws, posterior_page, posteriors
 from tests.kernels import KERNELS
 from tests.law import Z
 
@@ -50,8 +50,45 @@ def test_the_measurement_of_laws_runs(name):
     assert len(rows) >= 8 and {row["kernel"] for row in rows} == {name}
 
 
+POSTERIORS = benchmarks._kept("posteriors")
+ON_PAGES = [*PAGE, POSTERIORS]
+
+
+def test_the_page_of_posteriors_is_made_of_what_was_kept():
+    result = json.loads(POSTERIORS.read_text())
+    assert benchmarks.POSTERIORS.read_text() == posterior_page.page(result)
+    found = {(one["posterior"], one["sampler"]) for one in result["rows"]}
+    assert found == {(n, s) for n in posteriors.NAMES for s in posteriors.SAMPLERS}
+    for sampler in ("mala", "baoa"):
+        mine = [one for one in result["rows"] if one["sampler"] == sampler]
+        assert sum(map(posteriors.passed, mine)) >= len(mine) - 2
+        assert all(posteriors.passed(one) or one["warnings"] for one in mine)
+
+
+def test_a_run_of_posteriors_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    monkeypatch.setattr(posteriors, "NAMES", ("a", "b"))
+    seen = []
+
+    def process(name, sampler, bits):
+        seen.append((name, sampler, bits))
+        coarse = sampler == "baoa" and bits == 32
+        words = ["jax.config.update('jax_enable_x64', True)"] * coarse
+        return {"seconds": 1.0, "warnings": words, "bits": bits}
+
+    monkeypatch.setattr(posteriors, "_process", process)
+    kept = tmp_path / "kept.json"
+    posteriors.rows(kept, ["a"])
+    assert seen == [("a", "mala", 32), ("a", "baoa", 32), ("a", "baoa", 64)] + [
+        ("a", "NUTS", 64)
+    ]
+    seen.clear()
+    rows = posteriors.rows(kept, [])
+    assert {name for name, *_ in seen} == {"b"} and len(rows) == 6
+    assert [one["seconds"] for one in rows] == [1.0, 2.0, 1.0] * 2
+
+
 @pytest.mark.parametrize(
-    "path", [x for x in RESULTS if x not in PAGE], ids=lambda path: path.stem
+    "path", [x for x in RESULTS if x not in ON_PAGES], ids=lambda path: path.stem
 )
 def test_versions_and_machine_stand_beside_every_figure(path):
     result = json.loads(path.read_text())
