@@ -32,7 +32,7 @@ def page(result: dict) -> str:
     """The page, of the kept result of the case."""
     rows = result["rows"]
     parts = [HEAD.format(when=_versions(result), **result).strip(), *_summary(rows)]
-    parts += [_table(rows), *_warnings(rows)]
+    parts += [_table(rows), *_warnings(rows), *_minibatches(rows)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -78,6 +78,26 @@ def _table(rows: list[dict]) -> str:
             ]
         )
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _minibatches(rows: list[dict]) -> list[str]:
+    """What was predicted of minibatches."""
+    mine = [one for one in rows if "predicted sd" in one]
+    if not mine:
+        return []
+    lines = ["| posterior | sd, predicted at most | sd that is furthest off |"]
+    lines += ["| --- | ---: | ---: |"]
+    lines += [
+        f"| {one['posterior']} | {one['predicted sd']:.3f} | {one['worst sd']:.3f} |"
+        for one in mine
+    ]
+    words = (
+        f"`sghmc` is `warm_up(..., data=data, batches=shuffled({posteriors.BATCHES}), "
+        f"tolerance={posteriors.BIAS})`; a gradient is of {posteriors.BATCHES} rows. "
+        f"Its step is the one whose law allows that bias in the worst direction; the "
+        f"reference draws know a standard deviation to .7 %."
+    )
+    return [words, "\n".join(lines)]
 
 
 def _warnings(rows: list[dict]) -> list[str]:

@@ -18,9 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 
 import sgld_jax
-from benchmarks.posterior_models import LOGISTIC, MODELS, Posterior, posterior, scalars
+from benchmarks.posterior_models import (
+    LOGISTIC,
+    MODELS,
+    Posterior,
+    logistic_data,
+    posterior,
+    scalars,
+)
 
 SAMPLERS = ("mala", "baoa", "NUTS")
+BATCHES, BIAS = 100, 0.04  # rows an update, and the bias that is allowed
 NAMES = (*MODELS, *LOGISTIC)
 CHAINS, DRAWS = 64, 500
 MEANS, WIDTHS, R_HAT, SECONDS = 0.1, (0.93, 1.07), 1.01, 30.0  # what is asked
@@ -48,10 +56,46 @@ def row(name: str, kernel: str) -> dict:
     seconds = time.perf_counter() - began
     run = fit.burn_in + fit.thinning * DRAWS
     warnings = [*fit.report.warnings]
-    if samples.failed.any() or samples.report.lowest_acceptance < 0.05:
-        warnings.append(str(samples.report))
+    if samples.failed.any():
+        warnings.append(f"{samples.failed.sum()} of {CHAINS} chains failed in the run.")
+    elif samples.report.lowest_acceptance < 0.05:
+        warnings.append("A chain hardly moved in the run.")
     facts = {"warm-up": fit.report.gradients, "run": run, "seconds": seconds}
     return _compared(about, samples.params, run * CHAINS) | facts | _said(warnings)
+
+
+def minibatch_row(name: str) -> dict:
+    """A logistic regression by `sghmc`, with shuffled batches of 100."""
+    began = time.perf_counter()
+    X, y, prior_sd, _ = logistic_data(name)
+
+    def log_likelihood(p, row):
+        logits = row["x"] @ p["beta"]
+        return row["y"] * logits - jax.nn.softplus(logits)
+
+    potential = sgld_jax.minibatch_potential(
+        lambda p: -0.5 * jnp.sum(p["beta"] ** 2) / prior_sd**2, log_likelihood, len(y)
+    )
+    data = {"x": X.astype(np.float32), "y": y.astype(np.float32)}
+    given = {"data": data, "batches": sgld_jax.shuffled(BATCHES), "num_chains": CHAINS}
+    zero = {"beta": jnp.zeros(X.shape[1])}
+    fit = sgld_jax.warm_up(0, potential, lambda key: zero, tolerance=BIAS, **given)
+    samples = sgld_jax.sample(
+        1,
+        fit.sampler,
+        potential,
+        fit.init,
+        num_samples=DRAWS,
+        burn_in=fit.burn_in,
+        thinning=fit.thinning,
+        **given,
+    )
+    run = fit.burn_in + fit.thinning * DRAWS
+    facts = {"warm-up": fit.report.gradients, "run": run}
+    facts |= {"seconds": time.perf_counter() - began}
+    facts |= {"predicted sd": 1 + fit.predicted_bias}
+    compared = _compared(posterior(name), samples.params, run * CHAINS)
+    return compared | facts | _said([*fit.report.warnings])
 
 
 def nuts_row(name: str) -> dict:
@@ -131,7 +175,7 @@ def rows(kept: pathlib.Path, chosen: list[str]) -> list[dict]:
         if not chosen and name in {one["posterior"] for one in found}:
             continue
         found = [one for one in found if one["posterior"] != name]
-        for sampler in SAMPLERS:
+        for sampler in (*SAMPLERS, *["sghmc"] * (name in LOGISTIC)):
             one = {"posterior": name, "sampler": sampler}
             found.append(one | _in_a_process(name, sampler))
             print(found[-1], flush=True)
@@ -162,8 +206,9 @@ def _process(name: str, sampler: str, bits: int) -> dict:
 def main(name: str, sampler: str, bits: str) -> None:
     """One row, as JSON."""
     jax.config.update("jax_enable_x64", bits == "64")
-    found = nuts_row(name) if sampler == "NUTS" else row(name, sampler)
-    print(json.dumps(found))
+    others = {"NUTS": nuts_row, "sghmc": minibatch_row}
+    made = others[sampler](name) if sampler in others else row(name, sampler)
+    print(json.dumps(made))
 
 
 if __name__ == "__main__":

@@ -260,6 +260,22 @@ def test_a_tolerance_of_half_takes_half_the_step_and_the_reason_is_said():
     assert "by its own size: mala or baoa" in alone.explanation
 
 
+def test_without_a_friction_the_one_that_forgets_fastest_is_taken():
+    potential, data, mean, covariance = regression(4)
+    given = {"data": data, "batches": SCHEMES["shuffled"], "kernel": "sghmc"}
+    given["preconditioner"] = sgld_jax.dense(covariance)
+    best = sgld_jax.auto_step_size(potential, jnp.asarray(mean), **given)
+    for alpha in (best.friction * 0.6, min(1.0, best.friction * 1.7)):
+        other = sgld_jax.auto_step_size(
+            potential, jnp.asarray(mean), friction=alpha, **given
+        )
+        assert best.memory < other.memory
+    sgld = chosen("sgld", "shuffled", 4)[0]
+    assert sgld.friction == 1.0 and best.memory < 0.6 * sgld.memory
+    # A start is forgotten as ρ^t: SGLD's slowest direction is that of 1 − ελ.
+    assert sgld.memory == pytest.approx(-1 / np.log(1 - sgld.step_size), rel=1e-3)
+
+
 def test_rows_beyond_4096_are_a_sample_of_them():
     N = 10_000
     x = np.random.default_rng(0).normal(size=N).astype(np.float32)

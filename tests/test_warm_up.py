@@ -222,6 +222,42 @@ def test_data_are_an_argument_and_containers_may_be_any():
     assert np.abs(np.asarray(fit.init.params["theta"]) - y.mean()).max() < 0.5
 
 
+def location(N=600):
+    """Rows of three numbers, each N(θ, 1): the posterior N(mean, 1/N) in each."""
+    x = np.random.default_rng(5).normal(2.0, 1.0, (N, 3)).astype(np.float32)
+    potential = sgld_jax.minibatch_potential(
+        lambda p: jnp.zeros(()), lambda p, x: -0.5 * jnp.sum((x - p) ** 2, -1), N
+    )
+    return potential, x
+
+
+@pytest.mark.parametrize("kernel", ["auto", "sgld"])
+def test_minibatches_have_the_bias_that_was_allowed(kernel):
+    potential, x = location()
+    given = {"data": x, "batches": sgld_jax.shuffled(60), "num_chains": 64}
+    fit = sgld_jax.warm_up(
+        0, potential, lambda key: jnp.zeros(3), kernel=kernel, **given
+    )
+    assert fit.report.kernel == ("sghmc" if kernel == "auto" else "sgld")
+    assert fit.predicted_bias == pytest.approx(0.05, rel=1e-3)
+    samples = sgld_jax.sample(
+        1,
+        fit.sampler,
+        potential,
+        fit.init,
+        num_samples=400,
+        burn_in=fit.burn_in,
+        thinning=fit.thinning,
+        **given,
+    )
+    away = (samples.params - x.mean(0)) * np.sqrt(len(x))
+    squares = (away**2).mean((1, 2))
+    width, error = np.sqrt(squares.mean()), squares.std(ddof=1) / 8 / 2
+    assert abs(width - 1) < 0.05 + Z * error and error < 0.01
+    assert (sgld_jax.rhat(samples) < 1.01).all()
+    assert not fit.report.warnings
+
+
 def test_several_optima_are_said_and_kept():
     fit, samples = fitted(two_wells, 2)
     assert any("2 optima have mass" in words for words in fit.report.warnings)
@@ -259,7 +295,12 @@ def test_what_32_bits_cannot_tell_is_said():
     "changed, error, words",
     [
         ({"num_chains": 4}, ValueError, "num_chains=4: expected at least 8"),
-        ({"kernel": "nuts"}, ValueError, 'expected "auto", "mala" or "baoa"'),
+        ({"kernel": "nuts"}, ValueError, "expected one of auto, mala, baoa"),
+        (
+            {"kernel": "mala", "data": jnp.ones(9), "batches": sgld_jax.shuffled(3)},
+            ValueError,
+            "is for gradients of all data",
+        ),
         ({"init": sgld_jax.stacked(jnp.zeros((8, 2)))}, TypeError, "key -> params"),
         ({"init": lambda key: jnp.zeros(401)}, ValueError, "401 coordinates"),
         ({"potential": lambda x: x}, TypeError, "params, batch"),

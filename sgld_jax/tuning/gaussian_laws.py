@@ -85,6 +85,13 @@ KERNELS = {
 }
 
 
+def memory(kernel: str, lam: np.ndarray, eps: float, alpha: float) -> float:
+    """Updates in which the slowest direction forgets all but 1/e of its start."""
+    M = KERNELS[kernel].recursion(lam, eps, alpha).step
+    kept = np.abs(np.linalg.eigvals(M)).max()
+    return float(-1 / np.log(kept)) if kept < 1 else np.inf
+
+
 def covariance(
     kernel: str, lam: np.ndarray, eps: float, T: float, alpha: float, noise: Noise
 ) -> np.ndarray:

@@ -1,6 +1,5 @@
 """A step size from the curvature, the noise of the batches and a tolerance."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -16,15 +15,22 @@ from sgld_jax.potentials.batches import Batches, check_batches, full_batch
 from sgld_jax.potentials.data import num_rows
 from sgld_jax.potentials.potential import Potential, check_num_data
 from sgld_jax.preconditioners import Preconditioner, check_preconditioner, identity
-from sgld_jax.tuning.gaussian_laws import KERNELS, Noise, covariance, widest
+from sgld_jax.tuning.gaussian_laws import (
+    KERNELS,
+    Noise,
+    covariance,
+    memory,
+    widest,
+)
+from sgld_jax.tuning.gradient_noise import noise_along
 from sgld_jax.tuning.landscape import Landscape, landscape
 
 PyTree = Any
 
 _LARGEST = 400  # coordinates, whose matrices are taken whole
-_ROWS = 4_096  # of the data, whose gradients are taken
 _FLAT = 1e-6  # of the largest curvature: less is taken for as much
 _HALVINGS = 30
+_FRICTIONS = 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.7, 1.0
 
 
 class StepSize(NamedTuple):
@@ -32,20 +38,24 @@ class StepSize(NamedTuple):
 
     Attributes:
       step_size: ε.
+      friction: α; 1 for kernels without one.
       predicted_bias: of the standard deviation in the direction where it is largest,
         as a share of the posterior's, by the law of the kernel on the Gaussian of this
         curvature.
       noise_ratio: εV/(2T), or εV/(2αT) with a friction, in the direction of the largest
         noise: the share by which batches drawn anew widen the variance.
       largest_curvature: the largest eigenvalue of G^½HG^½.
+      memory: updates in which the slowest direction forgets all but 1/e of its start.
       direction: where the bias is largest, a tree like the parameters, of length 1.
       explanation: in words, what limits the step, and what would allow a larger one.
     """
 
     step_size: float
+    friction: float
     predicted_bias: float
     noise_ratio: float
     largest_curvature: float
+    memory: float
     direction: PyTree
     explanation: str
 
@@ -55,7 +65,7 @@ def auto_step_size(
     params: PyTree,
     *,
     kernel: str = "sgld",
-    friction: float = 0.1,
+    friction: float | None = None,
     data: PyTree = None,
     batches: Batches = full_batch(),
     preconditioner: Preconditioner = identity(),
@@ -76,7 +86,8 @@ def auto_step_size(
       params: where to look.
       kernel: "sgld", "sghmc", "baoa" or "leimkuhler_matthews". For `mala` the step
         follows from what is accepted: `warm_up`.
-      friction: α of "sghmc" and "baoa".
+      friction: α of "sghmc" and "baoa"; None takes the one of nine with which, at the
+        step that goes with it, the slowest direction forgets fastest.
       data: arrays `[N, ...]`, or None.
       batches: which rows an update sees. `blocks` are taken for `shuffled`.
       preconditioner: the matrix G, fixed.
@@ -99,8 +110,7 @@ def auto_step_size(
       '0.186'
     """
     _check(potential, kernel, batches, data, preconditioner, temperature, tolerance)
-    settled, T = KERNELS[kernel], float(temperature)
-    alpha = float(friction) if settled.has_friction else 1.0
+    T = float(temperature)
     land = landscape(potential, params)
     if land.dim > _LARGEST:
         raise ValueError(
@@ -111,33 +121,63 @@ def auto_step_size(
     root = _root(preconditioner, params, land)
     lam, vectors = _curvature(land, x, root, data)
     axes = root @ vectors  # columns: the directions in which all is diagonal
-    noise = _noise(land, x, axes, data, batches, as_key(key))
+    noise = noise_along(axes, land, x, data, batches, as_key(key))
 
-    def at(eps: float) -> tuple[float, np.ndarray]:
-        return widest(lam, covariance(kernel, lam, eps, T, alpha, noise), T)
-
-    largest = float(lam.max())
-    limit = 0.999 * settled.limit(alpha) / largest
-    eps = _largest_within(lambda eps: at(eps)[0] - 1, tolerance, limit)
-    width, way = at(eps)
+    target = _Target(kernel, lam, T, noise)
+    tried = [
+        (target.step_size(alpha, tolerance), alpha)
+        for alpha in _frictions(kernel, friction, land.dim)
+    ]
+    eps, alpha = min(tried, key=lambda way: memory(kernel, lam, *way))
+    width, way = target.widest(eps, alpha)
     ratio = eps * float(np.linalg.eigvalsh(noise.covariance)[-1]) / (2 * alpha * T)
     # A direction is a functional, wᵀz of the whitened z; its tree is that of θ.
     functional = np.linalg.solve(axes.T, way)
     bias = max(0.0, width - 1)
+    limit = target.limit(alpha)
     words = _explained(kernel, eps, limit, tolerance, bias, ratio, batches, data)
     tree = land.unravel(jnp.asarray(functional / np.linalg.norm(functional), x.dtype))
-    return StepSize(float(eps), bias, ratio, largest, tree, words)
+    largest, lasting = float(lam.max()), memory(kernel, lam, eps, alpha)
+    return StepSize(eps, alpha, bias, ratio, largest, lasting, tree, words)
 
 
-def _largest_within(bias: Callable, tolerance: float, limit: float) -> float:
-    """The largest ε below a limit whose bias is within the tolerance, by bisection."""
-    if bias(limit) <= tolerance:
-        return limit
-    low, high = 0.0, limit
-    for _ in range(_HALVINGS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if bias(middle) <= tolerance else (low, middle)
-    return low
+class _Target(NamedTuple):
+    """A kernel on a Gaussian: eigenvalues λ `[d]`, T, and the noise along the axes."""
+
+    kernel: str
+    lam: np.ndarray
+    T: float
+    noise: Noise
+
+    def limit(self, alpha: float) -> float:
+        """The largest ε that is tried."""
+        return float(0.999 * KERNELS[self.kernel].limit(alpha) / self.lam.max())
+
+    def widest(self, eps: float, alpha: float) -> tuple[float, np.ndarray]:
+        """The largest sd over that of the target, and where."""
+        found = covariance(self.kernel, self.lam, eps, self.T, alpha, self.noise)
+        return widest(self.lam, found, self.T)
+
+    def step_size(self, alpha: float, tolerance: float) -> float:
+        """The largest ε that widens nothing by more than the tolerance; bisection."""
+        limit = self.limit(alpha)
+        if self.widest(limit, alpha)[0] - 1 <= tolerance:
+            return limit
+        low, high = 0.0, limit
+        for _ in range(_HALVINGS):
+            middle = (low + high) / 2
+            fits = self.widest(middle, alpha)[0] - 1 <= tolerance
+            low, high = (middle, high) if fits else (low, middle)
+        return low
+
+
+def _frictions(kernel: str, friction: float | None, dim: int) -> tuple[float, ...]:
+    """Those that are tried; a few where each takes long."""
+    if not KERNELS[kernel].has_friction:
+        return (1.0,)
+    if friction is not None:
+        return (float(friction),)
+    return _FRICTIONS if dim <= 64 else _FRICTIONS[1::3]
 
 
 def _root(G: Preconditioner, params: PyTree, land: Landscape) -> np.ndarray:
@@ -165,50 +205,6 @@ def _curvature(
             "mean of draws, as warm_up or an optimizer finds it."
         )
     return np.maximum(np.abs(values), _FLAT * values[-1]), vectors
-
-
-def _noise(
-    land: Landscape,
-    x: jax.Array,
-    axes: np.ndarray,
-    data: PyTree,
-    batches: Batches,
-    key: jax.Array,
-) -> Noise:
-    """The noise of a batch's gradient along `axes`, from those of single rows."""
-    dim, n = land.dim, batches.batch_size
-    if n is None:
-        return Noise(np.zeros((dim, dim)), 1)
-    N = num_rows(data)
-    rows = np.arange(N)
-    if N > _ROWS:
-        rows = np.asarray(jax.random.choice(key, N, (_ROWS,), replace=False))
-    slope = jax.grad(land.value)
-
-    def of_row(i: jax.Array, data: PyTree) -> jax.Array:
-        return slope(x, jax.tree.map(lambda a: a[i][None], data))
-
-    def of_some(rows: jax.Array, data: PyTree) -> jax.Array:
-        return jax.lax.map(lambda i: of_row(i, data), rows, batch_size=256)
-
-    data = jax.tree.map(jnp.asarray, data)
-    grads = np.asarray(jax.jit(of_some)(jnp.asarray(rows), data), np.float64)
-    few = jax.tree.map(lambda a: a[rows[:n]], data)
-    _check_is_mean(np.asarray(slope(x, few), np.float64), grads[:n].mean(0))
-    away = (grads - grads.mean(0)) @ axes
-    one = away.T @ away / (len(away) - 1)
-    if batches.kind == 1:  # with replacement
-        return Noise(one * (N - 1) / N / n, 1)
-    return Noise(one * (1 - n / N) / n, -(-N // n))
-
-
-def _check_is_mean(whole: np.ndarray, mean: np.ndarray) -> None:
-    if not np.allclose(whole, mean, rtol=1e-2, atol=1e-3 * np.abs(mean).max()):
-        raise ValueError(
-            "The gradient of a batch is not the mean of those of its rows, each scaled "
-            "to all data: expected log_prior + (N/n) Σ log_likelihood, as "
-            "minibatch_potential(log_prior, log_likelihood, num_data) makes it."
-        )
 
 
 def _explained(

@@ -17,13 +17,17 @@ from sgld_jax.engine.sample import resume, sample
 from sgld_jax.engine.samples import Samples
 from sgld_jax.kernels.baoa import baoa
 from sgld_jax.kernels.mala import mala
+from sgld_jax.kernels.sghmc import sghmc
+from sgld_jax.kernels.sgld import sgld
 from sgld_jax.keys import as_key, chain_keys
-from sgld_jax.potentials.potential import Potential
+from sgld_jax.potentials.batches import Batches, check_batches, full_batch
+from sgld_jax.potentials.potential import Potential, check_num_data
 from sgld_jax.preconditioners import dense
 from sgld_jax.tuning.adaptation import Adapted, adapt, short_steps_between
 from sgld_jax.tuning.correlation import autocorrelation_time
 from sgld_jax.tuning.descent import Places, descend
 from sgld_jax.tuning.landscape import Landscape, landscape, steepest
+from sgld_jax.tuning.step_size import auto_step_size
 from sgld_jax.tuning.warm_up_report import LARGEST_THINNING, WarmUpReport, doubts
 
 PyTree = Any
@@ -34,6 +38,7 @@ _PILOT, _DOUBLINGS = 200, 3  # updates, and how often as many again
 _LONG = 20  # times of autocorrelation in which a start is forgotten
 _BURN_IN = 100, 2_000
 _FRICTION = 0.5  # of baoa
+_OF_ALL_DATA = "mala", "baoa"
 _LARGEST = 400  # coordinates
 
 
@@ -47,6 +52,9 @@ class WarmUp(NamedTuple):
       thinning: updates from one draw to a next one that is nearly independent.
       step_size: ε; of `mala`, of its whole steps.
       metric: G, `[d, d]`, over all coordinates in the order of `ravel_pytree`.
+      predicted_bias: of the standard deviation in the direction where it is largest,
+        as a share: 0 for `mala`, and for `baoa` on Gaussians; for minibatches see
+        `auto_step_size`.
       report: what happened, in words and numbers; print it.
     """
 
@@ -56,6 +64,7 @@ class WarmUp(NamedTuple):
     thinning: int
     step_size: float
     metric: np.ndarray
+    predicted_bias: float
     report: WarmUpReport
 
 
@@ -67,22 +76,28 @@ def warm_up(
     num_chains: int,
     kernel: str = "auto",
     data: PyTree = None,
+    batches: Batches = full_batch(),
+    tolerance: float = 0.05,
 ) -> WarmUp:
     """Finds what `sample` needs: a sampler with its step and metric, starts, a plan.
 
     From points about init every chain descends, and runs `mala` while the covariance of
     all chains becomes the metric and the step the one that accepts .57. A pilot run
-    then says how long a start is remembered. For potentials of all data, and up to 400
-    coordinates.
+    then says how long a start is remembered. All but the pilot takes gradients of all
+    data, some thousand for each chain. For up to 400 coordinates.
 
     Args:
       key: a seed or key.
       potential: `(params, batch) -> scalar`; `batch` is all of data.
       init: `key -> params`. Chains start within 2 of it in every coordinate.
       num_chains: C, at least 8, of which the posterior's covariance is taken; 64 do.
-      kernel: "auto", which is "mala"; or "baoa", which needs fewer gradients where U
-        curves much alike everywhere, as the report says, and is not exact.
+      kernel: "auto", which is "mala", and "sghmc" for minibatches. Or "baoa", which
+        needs fewer gradients than `mala` where U curves much alike everywhere, as the
+        report says, and is not exact; or "sgld".
       data: arrays `[N, ...]`, or None.
+      batches: which rows an update of the run sees.
+      tolerance: of "sghmc" and "sgld", the bias that their step may have; see
+        `auto_step_size`.
 
     Returns:
       A `WarmUp`; its report says what is doubtful.
@@ -102,17 +117,26 @@ def warm_up(
       >>> bool(jnp.all(sgld_jax.rhat(samples) < 1.01))
       True
     """
-    _check(potential, init, num_chains, kernel)
+    _check(potential, init, num_chains, kernel, data, batches)
     began = time.perf_counter()
     keys = jax.random.split(as_key(key), 4)
     starts, land = _starts(potential, init, keys[0], num_chains)
     places = descend(land, starts, data)
     adapted = adapt(land, places, keys[1], data)
     curves = steepest(land, adapted.metric, adapted.draws, data)
-    name = "mala" if kernel == "auto" else kernel
-    sampler, step_size = _sampler(name, adapted, curves)
+    if kernel == "auto":
+        kernel = "mala" if batches.batch_size is None else "sghmc"
+    if kernel in _OF_ALL_DATA:
+        sampler, step_size, bias = _of_all_data(kernel, adapted, curves)
+    else:
+        given = {"data": data, "batches": batches, "tolerance": tolerance}
+        middle = jnp.asarray(adapted.draws.mean(0), jnp.result_type(float))
+        sampler, step_size, bias = _of_batches(
+            kernel, potential, land.unravel(middle), adapted.metric, given
+        )
     wide = _wide_starts(land, adapted, places, data)
-    pilot, updates = _pilot(keys[2], sampler, potential, wide, data, adapted.metric)
+    given = {"data": data, "batches": batches}
+    pilot, updates = _pilot(keys[2], sampler, potential, wide, given, adapted.metric)
     gradients = places.gradients + adapted.gradients + updates
     gradients += 2 * land.dim * len(curves) // num_chains
     lasting = _memory(pilot, adapted.metric)
@@ -120,7 +144,7 @@ def warm_up(
     burn_in = int(np.clip(np.ceil(_LONG * lasting), *_BURN_IN))
     uneven = float(np.quantile(curves, 0.95) / np.quantile(curves, 0.5))
     report = WarmUpReport(
-        name,
+        kernel,
         gradients,
         time.perf_counter() - began,
         places.converged,
@@ -131,8 +155,8 @@ def warm_up(
         (),
     )
     report = report._replace(warnings=doubts(report, pilot, places, adapted))
-    metric = adapted.metric
-    return WarmUp(sampler, wide, burn_in, thinning, step_size, metric, report)
+    plan = burn_in, thinning, step_size, adapted.metric, bias
+    return WarmUp(sampler, wide, *plan, report)
 
 
 def _starts(
@@ -153,16 +177,31 @@ def _starts(
     return flat + about, land
 
 
-def _sampler(name: str, adapted: Adapted, curves: np.ndarray) -> tuple[Any, float]:
-    """The kernel with its step and metric, and the step."""
+def _of_all_data(
+    kernel: str, adapted: Adapted, curves: np.ndarray
+) -> tuple[Any, float, float]:
+    """The kernel with its step and metric; the step; its bias on Gaussians."""
     metric = dense(adapted.metric)
-    if name == "mala":
+    if kernel == "mala":
         step_size = adapted.step_size
         schedule = short_steps_between(step_size)
-        return mala(schedule, preconditioner=metric), step_size
+        return mala(schedule, preconditioner=metric), step_size, 0.0
     # A time step of h² = 1/λ, a quarter of what is stable, for nearly all of the draws.
     step_size = (1 - _FRICTION / 2) / float(np.quantile(curves, 0.95))
-    return baoa(step_size, _FRICTION, preconditioner=metric), step_size
+    return baoa(step_size, _FRICTION, preconditioner=metric), step_size, 0.0
+
+
+def _of_batches(
+    kernel: str, potential: Potential, params: PyTree, metric: np.ndarray, given: dict
+) -> tuple[Any, float, float]:
+    """Likewise, by the law of the kernel with the noise of its batches."""
+    G = dense(metric)
+    found = auto_step_size(potential, params, kernel=kernel, preconditioner=G, **given)
+    if kernel == "sgld":
+        sampler = sgld(found.step_size, preconditioner=G)
+    else:
+        sampler = sghmc(found.step_size, found.friction, preconditioner=G)
+    return sampler, found.step_size, found.predicted_bias
 
 
 def _wide_starts(
@@ -181,11 +220,11 @@ def _wide_starts(
 
 
 def _pilot(
-    key: jax.Array, sampler: Any, potential: Any, init: Stacked, data: Any, metric: Any
+    key: jax.Array, sampler: Any, potential: Any, init: Stacked, given: Any, metric: Any
 ) -> tuple[Samples, int]:
     """A run that lasts for 20 times of autocorrelation if 1,600 updates are enough."""
     num_chains = len(jax.tree.leaves(init.params)[0])
-    plan = {"num_samples": _PILOT, "data": data}
+    plan = {"num_samples": _PILOT, **given}
     pilot = sample(key, sampler, potential, init, num_chains=num_chains, **plan)
     for _ in range(_DOUBLINGS):
         if pilot.num_samples > _LONG * _memory(pilot, metric):
@@ -196,8 +235,13 @@ def _pilot(
 
 
 def _memory(pilot: Samples, metric: np.ndarray) -> float:
-    """The longest autocorrelation time of whitened coordinates and their squares."""
+    """The longest autocorrelation time of whitened coordinates and their squares.
+
+    Without end where all chains have failed.
+    """
     healthy = pilot.healthy()
+    if not healthy.num_chains:
+        return float("inf")
     leaves = jax.tree.leaves(healthy.params)
     x = np.concatenate([a.reshape(*a.shape[:2], -1) for a in leaves], 2)
     x = np.asarray(x, np.float64)[:, pilot.num_samples // 4 :]
@@ -206,11 +250,21 @@ def _memory(pilot: Samples, metric: np.ndarray) -> float:
     return float(autocorrelation_time(np.concatenate([z, z**2], 2)).max())
 
 
-def _check(potential: Any, init: Any, num_chains: Any, kernel: Any) -> None:
+def _check(
+    potential: Any, init: Any, num_chains: Any, kernel: Any, data: Any, batches: Any
+) -> None:
     check_potential(potential)
+    check_batches(batches, data)
+    check_num_data(potential, data)
     if isinstance(init, Stacked) or not callable(init):
         raise TypeError("warm_up finds starting points: expected init, key -> params.")
     check_takes(init, "key", "init")
     check_count("num_chains", num_chains, 8)
-    if kernel not in ("auto", "mala", "baoa"):
-        raise ValueError(f'kernel={kernel!r}: expected "auto", "mala" or "baoa".')
+    known = "auto", *_OF_ALL_DATA, "sghmc", "sgld"
+    if kernel not in known:
+        raise ValueError(f"kernel={kernel!r}: expected one of {', '.join(known)}.")
+    if kernel in _OF_ALL_DATA and batches.batch_size is not None:
+        raise ValueError(
+            f'kernel="{kernel}" is for gradients of all data, and batches is '
+            f'{batches}: take "auto", or leave batches out.'
+        )
