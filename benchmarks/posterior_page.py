@@ -12,9 +12,8 @@ regressions with long runs of HMC. `mala` and `baoa` are
 
 ```python
 fit = sgld_jax.warm_up(0, model.potential, model.init, num_chains=64, kernel=...)
-samples = sgld_jax.sample(
-    1, fit.sampler, model.potential, fit.init, num_chains=64, num_samples=500,
-    burn_in=fit.burn_in, thinning=fit.thinning, collect=model.constrain)
+plan = dict(num_chains=64, burn_in=fit.burn_in, thinning=fit.thinning, num_samples=500)
+samples = sgld_jax.sample(1, fit.sampler, model.potential, fit.init, **plan)
 ```
 
 and the model is `sgld_jax.constrained(log_density, constraints, like)`. NUTS is

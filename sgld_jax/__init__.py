@@ -43,6 +43,7 @@ from sgld_jax.potentials.check import check_potential
 from sgld_jax.potentials.constraints import Constrained, constrained
 from sgld_jax.potentials.hierarchical import hierarchical
 from sgld_jax.potentials.networks import Network, from_linen, from_nnx
+from sgld_jax.potentials.numpyro_models import from_numpyro
 from sgld_jax.potentials.potential import from_log_density, minibatch_potential
 from sgld_jax.potentials.priors import fan_in_prior, gaussian_prior
 from sgld_jax.preconditioners import (
@@ -87,6 +88,7 @@ __all__ = [
     "from_linen",
     "from_log_density",
     "from_nnx",
+    "from_numpyro",
     "full_batch",
     "gaussian_prior",
     "hierarchical",

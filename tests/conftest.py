@@ -20,11 +20,13 @@ AS_USERS_DO = {
     "test_keys",
     "test_linear_regression",
     "test_momentum",
+    "test_numpyro",
     "test_reductions",
     "test_reference_posterior",
     "test_sglrw",
     "test_sgnht",
     "test_stationary_law",
+    "test_step_size",
 }
 
 

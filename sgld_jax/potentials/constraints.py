@@ -37,6 +37,8 @@ class Constrained(NamedTuple):
       unconstrain: `θ -> z`, for starting points of one's own.
       log_jacobian: `z -> log |det ∂θ/∂z|`, for a potential of one's own, such as one
         with minibatches.
+      data: for `sample(data=)`: row numbers of a plate that takes some of its rows, for
+        `from_numpyro`; else None.
     """
 
     potential: Potential
@@ -44,6 +46,7 @@ class Constrained(NamedTuple):
     constrain: Callable[[PyTree], PyTree]
     unconstrain: Callable[[PyTree], PyTree]
     log_jacobian: Callable[[PyTree], jax.Array]
+    data: PyTree = None
 
 
 def constrained(

@@ -78,8 +78,12 @@ def auto_step_size(
     At `params`, best an optimum or a mean of draws, U is taken for a Gaussian: its
     Hessian, and the covariance of the gradients of single rows, from which follows that
     of any batch. The law of the kernel says where it would settle with a step ε; the
-    largest ε that widens no direction by more than the tolerance is returned. For up to
-    400 coordinates.
+    largest ε that widens no direction by more than the tolerance is returned. For up
+    to 400 coordinates.
+
+    Where the posterior is no Gaussian the bias is another: the scale of a hierarchy had
+    a standard deviation 20 % too small with a tolerance of 3 %, since chains shun
+    places with more noise. Compare with a fifth of the tolerance.
 
     Args:
       potential: `(params, batch) -> scalar`, such as `minibatch_potential` makes.

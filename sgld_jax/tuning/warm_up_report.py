@@ -11,6 +11,7 @@ from sgld_jax.tuning.descent import Places
 
 LARGEST_THINNING = 64
 _UNEVEN = 20.0  # the centred funnel has 2,800, no posterior that passes more than 7.1
+_NOT_GAUSSIAN = 1.5  # the three logistic regressions have 1.1
 _STUCK = 0.05  # of proposals accepted, in the worst chain; those that pass have .40
 _LIKELY = 5.0  # nats below the best optimum, of one that has mass to speak of
 
@@ -71,6 +72,12 @@ def doubts(
         found += [
             f"U curves {report.unevenness:.3g} times more in some places than in "
             f"others: no step suits all. Try another parametrisation, or NUTS."
+        ]
+    if report.kernel in ("sghmc", "sgld") and report.unevenness > _NOT_GAUSSIAN:
+        found += [
+            f"The bias of {report.kernel} is predicted for a Gaussian, and curvature "
+            f"differs by {report.unevenness:.2g} between draws: it may be several "
+            f"times as large, towards too narrow: compare with a fifth of it."
         ]
     if pilot.report.lowest_acceptance < _STUCK:
         found += ["A chain hardly moved in the pilot run: results lean on where it is."]
