@@ -272,3 +272,68 @@ def test_weighted_draws_need_weights(samples):
         to_arviz(lost.healthy(), weighted=True)
     with pytest.raises(ValueError, match="no draw of positive weight"):
         to_arviz(samples, weighted=True)
+
+
+# --- names of axes, and pointwise likelihoods ----------------------------------------
+
+Y = np.random.default_rng(0).normal(1.0, 1.0, 30).astype(np.float32)
+LOCATION = sgld_jax.minibatch_potential(
+    lambda p: -0.5 * p["mean"] ** 2 / 100,
+    lambda p, y: -0.5 * (y - p["mean"]) ** 2 - 0.5 * np.log(2 * np.pi),
+    len(Y),
+)
+
+
+@pytest.fixture(scope="module")
+def located():
+    return sample(
+        0,
+        sgld(1e-2),
+        LOCATION,
+        lambda key: {"mean": jax.random.normal(key)},
+        num_samples=100,
+        num_chains=4,
+        burn_in=50,
+        data=Y,
+    )
+
+
+def of_one_draw(p):
+    return stats_logpdf(p["mean"])
+
+
+def stats_logpdf(mean):
+    return jax.scipy.stats.norm.logpdf(Y, mean, 1.0)
+
+
+@pytest.mark.parametrize("given", ["potential", "function"])
+def test_pointwise_likelihoods_are_those_of_every_row_and_draw(az, located, given):
+    exact = stats.norm.logpdf(Y, np.asarray(located.params["mean"])[..., None], 1.0)
+    if given == "potential":
+        data = to_arviz(located, log_likelihood=LOCATION, data=Y)
+    else:
+        data = to_arviz(located, log_likelihood=of_one_draw)
+    found = data.log_likelihood["y"].values
+    assert found.shape == (4, 100, 30)
+    np.testing.assert_allclose(found, exact, rtol=1e-4, atol=1e-4)
+    loo = az.loo(data)
+    # Of a location model: the mean log density less p = 1, within some noise.
+    elpd = getattr(loo, "elpd_loo", None)
+    elpd = loo.elpd if elpd is None else elpd
+    fit = stats.norm.logpdf(Y, Y.mean(), 1.0).sum()
+    assert abs(float(elpd) - (fit - 1.0)) < 1.0
+
+
+def test_a_potential_without_data_is_refused(located):
+    with pytest.raises(ValueError, match="pass data=, all rows"):
+        to_arviz(located, log_likelihood=LOCATION)
+
+
+def test_axes_can_be_named_and_labelled(samples):
+    names = {"layer.w": ["out", "in"]}
+    labels = {"out": ["a", "b"], "in": [10, 20, 30]}
+    data = to_arviz(samples.healthy(), dims=names, coords=labels)
+    w = data.posterior["layer.w"]
+    assert w.dims == ("chain", "draw", "out", "in")
+    assert list(w.coords["in"].values) == [10, 20, 30]
+    assert data.posterior["b"].dims == ("chain", "draw")

@@ -1,11 +1,13 @@
 """Draws as ArviZ containers: `InferenceData` on ArviZ 0.23, `DataTree` on 1.x."""
 
 import contextlib
+import functools
 import importlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -14,14 +16,19 @@ from sgld_jax.warn import warn
 
 PyTree = Any
 
+_AT_ONCE = 64  # draws whose likelihoods are taken together
+
 
 def to_arviz(
     samples: Any,
     *,
-    log_likelihood: PyTree = None,
+    log_likelihood: Any = None,
+    data: PyTree = None,
     observed_data: PyTree = None,
     posterior_predictive: PyTree = None,
     weighted: bool = False,
+    dims: Mapping[str, list[str]] | None = None,
+    coords: Mapping[str, Any] | None = None,
 ) -> Any:
     """The draws of a run as an ArviZ container, for its tables, plots, LOO and files.
 
@@ -49,11 +56,15 @@ def to_arviz(
 
     Args:
       samples: from `sample` or `resume`.
-      log_likelihood: log p(xᵢ|θ) of every observation at every draw, `[C, S, N]`, or
-        a tree of such. What `arviz.loo` needs.
+      log_likelihood: log p(xᵢ|θ) of every observation at every draw, which `arviz.loo`
+        needs: `[C, S, N]`, or a tree of such; a function `params -> [N]` of one draw;
+        or a potential of `minibatch_potential`, with its `data`.
+      data: arrays `[N, ...]`, for the likelihoods of a potential.
       observed_data: the observations `[N, ...]`, or a tree of such.
       posterior_predictive: data drawn at every draw, `[C, S, N, ...]`, or a tree.
       weighted: whether to resample by `Samples.weights`.
+      dims: names of the axes of a variable beyond chain and draw.
+      coords: labels along these axes, by their names.
 
     Returns:
       `arviz.InferenceData` on ArviZ 0.23, `xarray.DataTree` on 1.x.
@@ -73,9 +84,10 @@ def to_arviz(
       ...     0, sgld_jax.sgld(0.1), potential,
       ...     lambda key: {"a": jax.random.normal(key, (3,)), "b": jnp.zeros(())},
       ...     num_samples=20, num_chains=4)
-      >>> data = sgld_jax.to_arviz(samples)
+      >>> data = sgld_jax.to_arviz(
+      ...     samples, dims={"a": ["city"]}, coords={"city": ["Oslo", "Rome", "Lima"]})
       >>> data.posterior["a"].dims
-      ('chain', 'draw', 'a_dim_0')
+      ('chain', 'draw', 'city')
 
     Source: the InferenceData schema, https://python.arviz.org.
     """
@@ -88,7 +100,7 @@ def to_arviz(
     groups = {
         "posterior": _arrays(samples.params, "x"),
         "sample_stats": _sample_stats(samples),
-        "log_likelihood": _arrays(log_likelihood, "y"),
+        "log_likelihood": _arrays(_pointwise(log_likelihood, samples, data), "y"),
         "posterior_predictive": _arrays(posterior_predictive, "y"),
     }
     _check_axes(groups, samples.potential.shape)
@@ -110,7 +122,8 @@ def to_arviz(
             "independent: its errors and R-hat are too good. sgld_jax.summary(samples) "
             "has the right errors."
         )
-    return _container(az, {name: group for name, group in groups.items() if group})
+    groups = {name: group for name, group in groups.items() if group}
+    return _container(az, groups, {"dims": dims, "coords": coords})
 
 
 def import_arviz() -> Any:
@@ -188,16 +201,39 @@ def _check_axes(groups: dict[str, dict[str, np.ndarray]], draws: tuple) -> None:
                 )
 
 
-def _container(az: Any, groups: dict[str, dict[str, np.ndarray]]) -> Any:
+def _pointwise(log_likelihood: Any, samples: Any, data: PyTree) -> PyTree:
+    """Log p(xᵢ|θ) at every draw, `[C, S, N]`, if it is a function; else as it is."""
+    if not callable(log_likelihood):
+        return log_likelihood
+    function = log_likelihood
+    of_batch = getattr(log_likelihood, "log_likelihood", None)
+    if of_batch is not None:
+        if data is None:
+            raise ValueError(
+                "log_likelihood is a potential: pass data=, all rows it is of, too."
+            )
+        function = functools.partial(_of_draw, of_batch, data)
+    axes = samples.potential.shape
+    draws = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples.params)
+    of_all = jax.jit(lambda draws: jax.lax.map(function, draws, batch_size=_AT_ONCE))
+    values = jax.tree.map(np.asarray, of_all(draws))
+    return jax.tree.map(lambda x: x.reshape(*axes, *x.shape[1:]), values)
+
+
+def _of_draw(log_likelihood: Any, data: PyTree, params: PyTree) -> Any:
+    return log_likelihood(params, data)
+
+
+def _container(az: Any, groups: dict[str, dict[str, np.ndarray]], named: dict) -> Any:
     from sgld_jax import __version__
 
     attrs = {"inference_library": "sgld_jax", "inference_library_version": __version__}
     with _many_chains_allowed():
         if int(az.__version__.split(".")[0]) >= 1:
-            return az.from_dict(groups, attrs={name: attrs for name in ("/", *groups)})
-        return az.from_dict(
-            **groups, attrs=attrs, **{f"{name}_attrs": attrs for name in groups}
-        )
+            attrs = {name: attrs for name in ("/", *groups)}
+            return az.from_dict(groups, attrs=attrs, **named)
+        each = {f"{name}_attrs": attrs for name in groups}
+        return az.from_dict(**groups, **each, **named, attrs=attrs)
 
 
 @contextlib.contextmanager
