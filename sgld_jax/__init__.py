@@ -17,6 +17,7 @@ from sgld_jax.analysis.regression import (
     variance_split,
 )
 from sgld_jax.analysis.scores import brier, expected_calibration_error, nll
+from sgld_jax.analysis.stopping import stop_when
 from sgld_jax.engine.chain import Chain, stacked, start
 from sgld_jax.engine.files import load
 from sgld_jax.engine.own_draws import samples_from_draws
@@ -121,6 +122,7 @@ __all__ = [
     "stacked",
     "start",
     "step",
+    "stop_when",
     "summary",
     "to_arviz",
     "variance_split",

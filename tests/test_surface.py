@@ -16,7 +16,7 @@ SURFACE = """
 Chain Constrained Network Preconditioner Samples StepSize Unseeded WarmUp audit auto_step_size baoa bias_check blocks brier check_potential constrained crps dense diagonal entropy_split ess
 expected_calibration_error fan_in_prior freeze from_linen from_log_density from_nnx from_numpyro full_batch
 gaussian_prior hierarchical identity leimkuhler_matthews likelihoods load mala mcse minibatch_potential nll plots position_dependent predict
-predictive_interval predictive_log_density predictive_probs psgld resume rhat rmsprop sample samples_from_draws seed sghmc sgld sglrw sgnht shuffled stacked start step summary to_arviz
+predictive_interval predictive_log_density predictive_probs psgld resume rhat rmsprop sample samples_from_draws seed sghmc sgld sglrw sgnht shuffled stacked start step stop_when summary to_arviz
 variance_split warm_up with_replacement
 """.split()
 
@@ -88,11 +88,11 @@ def test_the_signatures_of_the_engine():
     assert signatures() == {
         "sgld": ["step_size", "temperature", "preconditioner", "key"],
         "sample": "key sampler potential init num_samples num_chains data batches loader "
-        "num_data burn_in thinning collect groups progress".split(),
+        "num_data burn_in thinning collect groups progress until".split(),
         "start": "key sampler init num_chains data batches".split(),
         "step": "chain sampler potential data batches batch".split(),
         "resume": "chain sampler potential num_samples data batches loader num_data burn_in "
-        "thinning collect groups progress".split(),
+        "thinning collect groups progress until".split(),
         "seed": ["state", "key"],
         "stacked": ["params"],
     }

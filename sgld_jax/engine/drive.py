@@ -21,6 +21,7 @@ from sgld_jax.engine.plan import Plan, Steps
 from sgld_jax.engine.progress import Progress
 from sgld_jax.engine.report import RunReport, acceptance_in, clipped_in, failures_of
 from sgld_jax.engine.samples import Samples
+from sgld_jax.engine.stopping import Stopping
 from sgld_jax.program import Program
 from sgld_jax.warn import warn
 
@@ -80,6 +81,7 @@ def drive(
     size: int,
     layout: Layout,
     progress: bool,
+    until: Stopping,
 ) -> Samples:
     """Makes the draws of a plan; see `sample`.
 
@@ -92,16 +94,19 @@ def drive(
       size: chains that are updated at once.
       layout: where chains and data live.
       progress: whether to show a bar.
+      until: whether the draws so far are enough.
     """
     chain = layout.enter_chains(chain)
     feed.enter(layout)
     with layout.inside():
         run = _Run(step, collect, chain, feed, plan, size, layout)
-        stopped = _until_done_or_stopped(run, plan, progress)
+        stopped = _until_done_or_stopped(run, plan, progress, until)
     return run.samples(stopped)
 
 
-def _until_done_or_stopped(run: "_Run", plan: Plan, progress: bool) -> str:
+def _until_done_or_stopped(
+    run: "_Run", plan: Plan, progress: bool, until: Stopping
+) -> str:
     """Makes the draws; how to go on, if something came in between."""
     bar = Progress(plan.total, progress)
     stopped = ""
@@ -113,6 +118,8 @@ def _until_done_or_stopped(run: "_Run", plan: Plan, progress: bool) -> str:
                 ahead = run.launch(run.settled.chain, run.settled.done)
             if progress:
                 bar.advance(run.settled.done, *run.look(now.steps))
+            if until(run, plan):
+                return plan.how_to_go_on(run.settled.done, "Stopped by until")
     except (KeyboardInterrupt, Exception) as error:
         if not run.settled.done:
             raise

@@ -26,6 +26,7 @@ from sgld_jax.engine.files import with_state_of
 from sgld_jax.engine.groups import chosen_size, group_size
 from sgld_jax.engine.plan import Plan
 from sgld_jax.engine.samples import Samples
+from sgld_jax.engine.stopping import Stopping
 from sgld_jax.engine.update import advance
 from sgld_jax.potentials.batches import Batches, check_batches, full_batch
 from sgld_jax.potentials.data import num_rows
@@ -52,6 +53,7 @@ def sample(
     collect: Callable[[PyTree], PyTree] | None = None,
     groups: int | None = None,
     progress: bool = False,
+    until: Callable[[Samples], Any] | None = None,
 ) -> Samples:
     """Draws from many chains at once.
 
@@ -82,6 +84,10 @@ def sample(
         the other. None chooses so that the batches of a group fit the caches of a CPU;
         on other devices it is one. Paths agree to rounding whatever the groups.
       progress: whether to show a bar.
+      until: `samples -> bool` of the draws so far, such as `stop_when(ess=1_000)`: a
+        run that has enough ends there, and its report says how to go on. It is asked
+        some times a second at first, later whenever there is a fifth more draws; when
+        that is, and so how many draws there are, is a matter of the machine.
 
     Returns:
       `Samples` with leaves `[C, S, ...]`.
@@ -101,6 +107,7 @@ def sample(
       (8, 100, 3)
     """
     check_potential(potential)
+    stopping = Stopping(until)
     plan = _plan(num_samples, burn_in, thinning, resumed=False)
     check_room(None, plan.total)
     feed = None
@@ -110,7 +117,8 @@ def sample(
     chain = start(key, sampler, init, num_chains=num_chains, data=data, batches=batches)
     check_not_traced(chain)
     chain = _grouped(chain, groups)
-    return _run(chain, sampler, potential, data, batches, feed, collect, plan, progress)
+    watch = progress, stopping
+    return _run(chain, sampler, potential, data, batches, feed, collect, plan, watch)
 
 
 def resume(
@@ -128,6 +136,7 @@ def resume(
     collect: Callable[[PyTree], PyTree] | None = None,
     groups: int | None = None,
     progress: bool = False,
+    until: Callable[[Samples], Any] | None = None,
 ) -> Samples:
     """Runs chains on, as if they had never stopped.
 
@@ -150,6 +159,7 @@ def resume(
       collect: what to keep of a position; everything if None.
       groups: as `sample`; None goes on as the run before.
       progress: whether to show a bar.
+      until: as `sample`; of the draws that are made now.
 
     Raises:
       ValueError: if two chains share a key, if sampler, metric, batch scheme or data
@@ -169,6 +179,7 @@ def resume(
     check_not_traced(chain)
     check_sampler(sampler)
     check_potential(potential)
+    stopping = Stopping(until)
     feed = None
     if loader is not None:
         seen, num_chains = int(np.asarray(chain.batches.count).max()), len(chain.count)
@@ -188,7 +199,8 @@ def resume(
             f"Draws from before and after have different laws.",
         )
     chain = _grouped(chain, groups)
-    return _run(chain, sampler, potential, data, batches, feed, collect, plan, progress)
+    watch = progress, stopping
+    return _run(chain, sampler, potential, data, batches, feed, collect, plan, watch)
 
 
 def _grouped(chain: Chain, groups: int | None) -> Chain:
@@ -213,7 +225,7 @@ def _run(
     feed: Loaded | None,
     collect: Any,
     plan: Plan,
-    progress: bool,
+    watch: tuple[bool, Stopping],
 ) -> Samples:
     if feed is None:
         check_num_data(potential, data)
@@ -231,7 +243,7 @@ def _run(
         return advance(chain, sampler, potential, data, batches, num_data)
 
     source = Fixed(data) if feed is None else feed
-    samples = drive(one_update, collect, chain, source, plan, size, layout, progress)
+    samples = drive(one_update, collect, chain, source, plan, size, layout, *watch)
     failures = samples.report.failures
     if failures:
         warn(
