@@ -188,9 +188,11 @@ def test_a_chunk_takes_about_half_a_second(monkeypatch):
 
 
 def test_seconds_leave_out_every_compilation():
+    limit = 9 + 1e-5 * (time.time_ns() % 10_000)  # of a program that no cache has
+
     def potential(x, batch):  # fails late, so that there is a replay
         del batch
-        wall = jnp.where(jnp.sum(x**2) > 9.0, jnp.nan, 0.0)
+        wall = jnp.where(jnp.sum(x**2) > limit, jnp.nan, 0.0)
         return 0.5 * jnp.sum(x**2) + wall * jnp.sum(x)
 
     program._kept.clear()
