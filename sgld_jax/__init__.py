@@ -56,6 +56,7 @@ from sgld_jax.preconditioners import (
 from sgld_jax.seeding import seed
 from sgld_jax.tuning.audit import audit
 from sgld_jax.tuning.bias import bias_check
+from sgld_jax.tuning.halved_step import compare_steps
 from sgld_jax.tuning.step_size import StepSize, auto_step_size
 from sgld_jax.tuning.warm_up import WarmUp, warm_up
 
@@ -77,6 +78,7 @@ __all__ = [
     "blocks",
     "brier",
     "check_potential",
+    "compare_steps",
     "constrained",
     "crps",
     "dense",
