@@ -61,13 +61,17 @@ def key_reuse_checker(request):
         yield
 
 
+_ONCE = {"test_composition", "test_kernel_input"}
+
+
 def pytest_collection_modifyitems(items):
     """What is left to the slow run.
 
     The demo; and of tests marked `shared_by_kernels` all but those of the first kernel.
     They are not run at all where an update is that of another kernel, and derivatives
-    only through schedules, which have all that a number has in them; of other kernels
-    than the first by `pytest -m exhaustive`.
+    only through schedules, which have all that a number has in them. Derivatives,
+    compositions and odd input of other kernels than the first are for
+    `pytest -m exhaustive`: their laws and keys are not.
     """
     first, *_ = KERNELS
     for item in list(items):
@@ -82,7 +86,8 @@ def pytest_collection_modifyitems(items):
                 items.remove(item)
                 continue
             item.add_marker(pytest.mark.slow)
-            if item.originalname.startswith("test_derivatives"):
+            derivatives = item.originalname.startswith("test_derivatives")
+            if derivatives or item.module.__name__.split(".")[-1] in _ONCE:
                 item.add_marker(pytest.mark.exhaustive)
 
 

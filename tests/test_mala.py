@@ -194,8 +194,13 @@ MUTANTS = {
 }
 
 
+FIRST, *OTHERS = MUTANTS
+
+
 @pytest.mark.key_reuse_off("some mutants share keys, and a law must see it")
-@pytest.mark.parametrize("name", MUTANTS)
+@pytest.mark.parametrize(
+    "name", [FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+)
 def test_mutants_are_killed(name):
     rows = law(mutated_kernel("mala", *MUTANTS[name]).mala)
     assert worst(rows) < 1e-6, rows

@@ -231,7 +231,9 @@ def location(N=600):
     return potential, x
 
 
-@pytest.mark.parametrize("kernel", ["auto", "sgld"])
+@pytest.mark.parametrize(
+    "kernel", ["auto", pytest.param("sgld", marks=pytest.mark.slow)]
+)
 def test_minibatches_have_the_bias_that_was_allowed(kernel):
     potential, x = location()
     given = {"data": x, "batches": sgld_jax.shuffled(60), "num_chains": 64}
@@ -266,6 +268,7 @@ def test_several_optima_are_said_and_kept():
     assert np.sqrt(fit.metric[0, 0]) < 1.0  # and not the distance of the wells
 
 
+@pytest.mark.slow
 def test_a_funnel_is_said():
     """The centred eight schools, whose density has no top: τ goes to 0."""
     y = jnp.array([28.0, 8.0, -3.0, 7.0, -1.0, 1.0, 18.0, 12.0])
@@ -319,6 +322,7 @@ def test_what_is_refused(changed, error, words):
 # --- published posteriors ------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif("SGLD_JAX_DATA" not in os.environ, reason="SGLD_JAX_DATA is unset")
 @pytest.mark.parametrize(
     "name", ["earnings-earn_height", "eight_schools-eight_schools_noncentered"]
