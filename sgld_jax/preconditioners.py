@@ -217,7 +217,8 @@ def _check_positive_definite(matrix: Any) -> None:
         raise ValueError(
             f"dense(matrix) has correlations with an eigenvalue of {lowest:.3g}: "
             f"expected it above 0, and above rounding. A covariance of fewer than d "
-            f"draws has zeros; add a small multiple of its diagonal."
+            f"draws has zeros; add a small multiple of its diagonal. Coordinates that "
+            f"are correlated like that want jax.config.update('jax_enable_x64', True)."
         )
 
 

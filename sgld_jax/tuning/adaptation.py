@@ -81,7 +81,7 @@ def adapt(land: Landscape, places: Places, key: jax.Array, data: PyTree) -> Adap
             G = _shrunk(draws, places.optimum, G)
     step_size, dim = float(np.exp(log_eps)), land.dim
     ended = np.asarray(x, np.float64), G, step_size, float(accepted)
-    return Adapted(*ended, draws.reshape(-1, dim), updates + len(_ROUNDS) * 4)
+    return Adapted(*ended, draws.reshape(-1, dim), updates)
 
 
 def _spread(

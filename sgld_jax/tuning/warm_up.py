@@ -103,8 +103,8 @@ def warm_up(
       A `WarmUp`; its report says what is doubtful.
 
     Raises:
-      TypeError, ValueError: for arguments out of range; if U is finite nowhere; for
-        coordinates that 32 bits cannot tell apart, with what to type.
+      TypeError, ValueError: for arguments out of range; if U is finite at no starting
+        point; for a covariance that 32 bits cannot hold, with what to type.
 
     Example:
       >>> import jax.numpy as jnp, sgld_jax
@@ -118,8 +118,8 @@ def warm_up(
       True
     """
     _check(potential, init, num_chains, kernel, data, batches)
-    began = time.perf_counter()
-    keys = jax.random.split(as_key(key), 4)
+    began, given = time.perf_counter(), {"data": data, "batches": batches}
+    keys = jax.random.split(as_key(key), 3)
     starts, land = _starts(potential, init, keys[0], num_chains)
     places = descend(land, starts, data)
     adapted = adapt(land, places, keys[1], data)
@@ -129,13 +129,11 @@ def warm_up(
     if kernel in _OF_ALL_DATA:
         sampler, step_size, bias = _of_all_data(kernel, adapted, curves)
     else:
-        given = {"data": data, "batches": batches, "tolerance": tolerance}
         middle = jnp.asarray(adapted.draws.mean(0), jnp.result_type(float))
-        sampler, step_size, bias = _of_batches(
-            kernel, potential, land.unravel(middle), adapted.metric, given
-        )
+        at = potential, land.unravel(middle), adapted.metric
+        chosen = {**given, "tolerance": tolerance}
+        sampler, step_size, bias = _of_batches(kernel, *at, chosen)
     wide = _wide_starts(land, adapted, places, data)
-    given = {"data": data, "batches": batches}
     pilot, updates = _pilot(keys[2], sampler, potential, wide, given, adapted.metric)
     gradients = places.gradients + adapted.gradients + updates
     gradients += 2 * land.dim * len(curves) // num_chains
