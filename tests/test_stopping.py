@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import sgld_jax
+from sgld_jax.analysis import stopping
 from tests.runs import QUADRATIC, arrays, assert_equal_bits, normal, run
 
 MANY = 50_000_000
@@ -112,3 +113,13 @@ def test_resume_can_stop_too():
     assert more.interrupted and more.report.updates < 500_000
     assert first.concatenate(more).num_samples == 10 + more.num_samples
     assert jax.tree.leaves(more.params)[0].shape[1] == more.num_samples
+
+
+def test_without_arviz_it_is_said_before_the_run(monkeypatch):
+    def missing():
+        raise ImportError("ArviZ is not installed")
+
+    monkeypatch.setattr(stopping, "import_arviz", missing)
+    with pytest.raises(ImportError, match="ArviZ"):
+        sgld_jax.stop_when(ess=100)
+    assert callable(sgld_jax.stop_when(seconds=1))

@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from sgld_jax.analysis.arviz import import_arviz
 from sgld_jax.analysis.diagnostics import ess as ess_of
 from sgld_jax.analysis.diagnostics import mcse as mcse_of
 from sgld_jax.leaves import check_positive
@@ -36,6 +37,7 @@ def stop_when(
 
     Raises:
       ValueError: for no rule at all, or numbers that are not above 0.
+      ImportError: for `ess` or `mcse` without ArviZ.
 
     Example:
       >>> import jax, jax.numpy as jnp, sgld_jax
@@ -54,6 +56,8 @@ def stop_when(
         )
     for name, value in given.items():
         check_positive(value, name)
+    if ess is not None or mcse is not None:
+        import_arviz()  # here, and not when draws have been made
 
     def until(samples: Any) -> bool:
         report = samples.report
