@@ -172,21 +172,13 @@ def by_nuts():
     return mcmc.get_samples()
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("batch_size, tolerance", [(None, 0.05), (200, 0.005)])
-def test_a_hierarchical_logistic_regression_agrees_with_nuts(batch_size, tolerance):
-    """Means within .1 sd and sds within 7 %, with all rows, and with half of them.
-
-    The Gaussian law says nothing of the tail of a scale: there the noise of batches
-    pushes chains away, and the tolerance must be small. The report says so.
-    """
+def by_us(batch_size, tolerance):
+    """Draws after a warm-up, and whether it doubted its law."""
     model = sgld_jax.from_numpyro(hierarchical, *table(), subsample_size=batch_size)
     given = {"num_chains": 64, "data": model.data}
     if batch_size:
         given["batches"] = sgld_jax.shuffled(batch_size)
     fit = sgld_jax.warm_up(0, model.potential, model.init, tolerance=tolerance, **given)
-    said = any("predicted for a Gaussian" in words for words in fit.report.warnings)
-    assert said == bool(batch_size)
     samples = sgld_jax.sample(
         1,
         fit.sampler,
@@ -198,11 +190,33 @@ def test_a_hierarchical_logistic_regression_agrees_with_nuts(batch_size, toleran
         collect=model.constrain,
         **given,
     )
+    return samples, any("predicted for a Gaussian" in x for x in fit.report.warnings)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("batch_size, tolerance", [(None, 0.05), (200, 0.005)])
+def test_a_hierarchical_logistic_regression_agrees_with_nuts(batch_size, tolerance):
+    """Means within .1 sd and sds within 7 %, with all rows, and with half of them."""
+    samples, doubted = by_us(batch_size, tolerance)
+    assert doubted == bool(batch_size)
     for name in ("mu", "tau", "effect", "beta"):
         a, b = samples.params[name], np.asarray(by_nuts()[name])
         mean, sd = b.mean(0), b.std(0)
         assert np.abs((a.mean((0, 1)) - mean) / sd).max() < 0.1, name
         assert np.abs(a.std((0, 1)) / sd - 1).max() < 0.07, name
+
+
+@pytest.mark.slow
+def test_the_tolerance_is_that_of_a_gaussian_which_a_scale_is_not():
+    """3 % were allowed, and the scale is a fifth too narrow: with an R-hat of 1.00.
+
+    Chains shun the tail, where the gradients of batches are noisier. It is said.
+    """
+    samples, doubted = by_us(50, 0.03)
+    tau = samples.params["tau"]
+    ratio = tau.std() / np.asarray(by_nuts()["tau"]).std()
+    assert 0.7 < ratio < 0.87 and doubted
+    assert sgld_jax.rhat(samples)["tau"] < 1.01
 
 
 def local(y):

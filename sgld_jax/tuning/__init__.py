@@ -1,8 +1,8 @@
 """What runs chains in order to judge them, or to find out how to run them.
 
-    warm_up          descent and landscape, adaptation, correlation, warm_up_report
-    auto_step_size   step_size: gaussian_laws, gradient_noise
-    audit            measure, gaussians, laws, explain
-    bias_check       bias
-    compare_steps    halved_step
+warm_up          descent and landscape, adaptation, correlation, warm_up_report
+auto_step_size   step_size: gaussian_laws, gradient_noise
+audit            measure, gaussians, laws, explain
+bias_check       bias
+compare_steps    halved_step
 """
