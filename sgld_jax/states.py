@@ -95,8 +95,7 @@ class Position(NamedTuple):
     ) -> "Position":
         """`there` if that was accepted, which had this chance, each `[]`."""
         value = jnp.asarray(there.potential, self.potential.dtype)
-        new = there._replace(potential=value, acceptance=self.acceptance)
-        chosen = where(accepted, new, self)
+        chosen = where(accepted, there._replace(potential=value), self)
         return chosen._replace(acceptance=chance.astype(jnp.float32))
 
 

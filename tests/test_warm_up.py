@@ -102,7 +102,10 @@ def test_no_start_at_all_is_an_error():
 
 
 def test_autocorrelation_time_of_an_autoregression():
-    """(1 + ρ)/(1 − ρ), within 4.5 standard errors of 20 runs."""
+    """(1 + ρ)/(1 − ρ), in the mean of 20 runs; within 5 %, for want of a whole sum.
+
+    It ends at the first noise below 0, which is a bias of a few per cent.
+    """
     rng, rho = np.random.default_rng(2), np.array([0.0, 0.5, 0.9])
     found = []
     for _ in range(20):
@@ -112,9 +115,7 @@ def test_autocorrelation_time_of_an_autoregression():
             x.append(rho * x[-1] + noise[:, t])
         found.append(autocorrelation_time(np.stack(x, 1)))
     found, exact = np.array(found), (1 + rho) / (1 - rho)
-    # The sum ends at the first noise below 0: a bias of some per cent, less than none.
-    z = (found.mean(0) - exact) / (found.std(0, ddof=1) / np.sqrt(20))
-    assert np.abs(found.mean(0) / exact - 1).max() < 0.05, z
+    assert np.abs(found.mean(0) / exact - 1).max() < 0.05
 
 
 def test_the_metric_is_the_covariance_within_optima_and_shrinks_to_the_one_before():
@@ -122,9 +123,13 @@ def test_the_metric_is_the_covariance_within_optima_and_shrinks_to_the_one_befor
     draws = rng.normal(size=(4000, 8, 2))
     optimum = np.arange(8) % 2
     draws[:, optimum == 1] += 100.0
-    one = _shrunk(draws, optimum, 1e6 * np.eye(2))
+    before = np.array([[3.0, 1.0], [1.0, 2.0]])
+    within = [
+        np.cov(draws[:, optimum == k].reshape(-1, 2).T, bias=True) for k in (0, 1)
+    ]
     weight = 2 / (2 + 8 * 200)
-    np.testing.assert_allclose(one, np.eye(2) * (1 + 1e6 * weight), rtol=0.05, atol=0.1)
+    expected = (1 - weight) * np.mean(within, axis=0) + weight * before
+    np.testing.assert_allclose(_shrunk(draws, optimum, before), expected, rtol=1e-9)
 
 
 def test_steps_in_turn():

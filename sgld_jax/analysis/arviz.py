@@ -1,7 +1,6 @@
 """Draws as ArviZ containers: `InferenceData` on ArviZ 0.23, `DataTree` on 1.x."""
 
 import contextlib
-import functools
 import importlib
 import warnings
 from collections.abc import Iterator, Mapping
@@ -202,26 +201,26 @@ def _check_axes(groups: dict[str, dict[str, np.ndarray]], draws: tuple) -> None:
 
 
 def _pointwise(log_likelihood: Any, samples: Any, data: PyTree) -> PyTree:
-    """Log p(xᵢ|θ) at every draw, `[C, S, N]`, if it is a function; else as it is."""
+    """Values `[C, S, N]` of a function of a draw, or of a potential; else as it is."""
     if not callable(log_likelihood):
         return log_likelihood
-    function = log_likelihood
     of_batch = getattr(log_likelihood, "log_likelihood", None)
-    if of_batch is not None:
-        if data is None:
-            raise ValueError(
-                "log_likelihood is a potential: pass data=, all rows it is of, too."
-            )
-        function = functools.partial(_of_draw, of_batch, data)
+    if of_batch is not None and data is None:
+        raise ValueError(
+            "log_likelihood is a potential: pass data=, all rows it is of, too."
+        )
+
+    def of_draw(params: PyTree, data: PyTree) -> PyTree:
+        return log_likelihood(params) if of_batch is None else of_batch(params, data)
+
+    @jax.jit
+    def of_all(draws: PyTree, data: PyTree) -> PyTree:
+        return jax.lax.map(lambda p: of_draw(p, data), draws, batch_size=_AT_ONCE)
+
     axes = samples.potential.shape
     draws = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), samples.params)
-    of_all = jax.jit(lambda draws: jax.lax.map(function, draws, batch_size=_AT_ONCE))
-    values = jax.tree.map(np.asarray, of_all(draws))
+    values = jax.tree.map(np.asarray, of_all(draws, data))
     return jax.tree.map(lambda x: x.reshape(*axes, *x.shape[1:]), values)
-
-
-def _of_draw(log_likelihood: Any, data: PyTree, params: PyTree) -> Any:
-    return log_likelihood(params, data)
 
 
 def _container(az: Any, groups: dict[str, dict[str, np.ndarray]], named: dict) -> Any:

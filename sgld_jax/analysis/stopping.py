@@ -12,6 +12,9 @@ from sgld_jax.analysis.diagnostics import ess as ess_of
 from sgld_jax.analysis.diagnostics import mcse as mcse_of
 from sgld_jax.leaves import check_positive
 
+_FEWEST = 4  # draws of a chain, of which ArviZ can say anything
+_GROWTH = 1.2  # of the draws, before their errors are looked at again
+
 
 def stop_when(
     *,
@@ -59,25 +62,42 @@ def stop_when(
     if ess is not None or mcse is not None:
         import_arviz()  # here, and not when draws have been made
 
-    def until(samples: Any) -> bool:
-        report = samples.report
-        if seconds is not None and report.seconds >= seconds:
+    return _Rule(ess, mcse, seconds, gradients)
+
+
+class _Rule:
+    """`samples -> bool`, see `stop_when`."""
+
+    in_burn_in = True  # which counts in a budget
+
+    def __init__(
+        self,
+        ess: float | None,
+        mcse: float | None,
+        seconds: float | None,
+        gradients: float | None,
+    ):
+        self._ess, self._mcse = ess, mcse
+        self._seconds, self._gradients = seconds, gradients
+        self._next = _FEWEST
+
+    def __call__(self, samples: Any) -> bool:
+        spent = samples.report.updates * samples.num_chains
+        late = self._seconds is not None and samples.report.seconds >= self._seconds
+        if late or (self._gradients is not None and spent >= self._gradients):
             return True
-        if gradients is not None:
-            if report.updates * samples.num_chains >= gradients:
-                return True
-        if samples.num_samples < _FEWEST or (ess is None and mcse is None):
+        # To look at the draws may take as long as they did: not after every chunk.
+        if samples.num_samples < self._next or self._ess is self._mcse is None:
             return False
+        self._next = _GROWTH * samples.num_samples
+        return self._good(samples)
+
+    def _good(self, samples: Any) -> bool:
         with warnings.catch_warnings():  # what is wrong is said of the whole run
             warnings.simplefilter("ignore")
-            few = ess is not None and _least(ess_of(samples)) < ess
-            coarse = mcse is not None and _most(mcse_of(samples)) > mcse
+            few = self._ess is not None and _least(ess_of(samples)) < self._ess
+            coarse = self._mcse is not None and _most(mcse_of(samples)) > self._mcse
         return not (few or coarse)
-
-    return until
-
-
-_FEWEST = 4  # draws of a chain, of which ArviZ can say anything
 
 
 def _least(tree: Any) -> float:

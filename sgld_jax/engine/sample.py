@@ -86,8 +86,8 @@ def sample(
       progress: whether to show a bar.
       until: `samples -> bool` of the draws so far, such as `stop_when(ess=1_000)`: a
         run that has enough ends there, and its report says how to go on. It is asked
-        some times a second at first, later whenever there is a fifth more draws; when
-        that is, and so how many draws there are, is a matter of the machine.
+        after every chunk of about half a second, from the first draw on; how many draws
+        there are then is a matter of the machine.
 
     Returns:
       `Samples` with leaves `[C, S, ...]`.
@@ -117,8 +117,8 @@ def sample(
     chain = start(key, sampler, init, num_chains=num_chains, data=data, batches=batches)
     check_not_traced(chain)
     chain = _grouped(chain, groups)
-    watch = progress, stopping
-    return _run(chain, sampler, potential, data, batches, feed, collect, plan, watch)
+    given = data, batches, feed, collect, plan, progress, stopping
+    return _run(chain, sampler, potential, *given)
 
 
 def resume(
@@ -199,8 +199,8 @@ def resume(
             f"Draws from before and after have different laws.",
         )
     chain = _grouped(chain, groups)
-    watch = progress, stopping
-    return _run(chain, sampler, potential, data, batches, feed, collect, plan, watch)
+    given = data, batches, feed, collect, plan, progress, stopping
+    return _run(chain, sampler, potential, *given)
 
 
 def _grouped(chain: Chain, groups: int | None) -> Chain:
@@ -225,7 +225,8 @@ def _run(
     feed: Loaded | None,
     collect: Any,
     plan: Plan,
-    watch: tuple[bool, Stopping],
+    progress: bool,
+    until: Stopping,
 ) -> Samples:
     if feed is None:
         check_num_data(potential, data)
@@ -243,7 +244,9 @@ def _run(
         return advance(chain, sampler, potential, data, batches, num_data)
 
     source = Fixed(data) if feed is None else feed
-    samples = drive(one_update, collect, chain, source, plan, size, layout, *watch)
+    samples = drive(
+        one_update, collect, chain, source, plan, size, layout, progress, until
+    )
     failures = samples.report.failures
     if failures:
         warn(

@@ -6,13 +6,12 @@ from typing import Any
 from sgld_jax.arguments import check_takes
 from sgld_jax.engine.plan import Plan
 
-_GROWTH = 1.2  # of the draws, before they are looked at again
-
 
 class Stopping:
-    """Asks a user's function whether the draws so far are enough.
+    """Asks a user's function after every chunk whether the draws so far are enough.
 
-    Not after every chunk: what it computes may take as long as the draws did.
+    From the first draw on; a rule about what a run costs, whose attribute `in_burn_in`
+    is true, before there is one, too.
 
     Args:
       until: `samples -> bool`, or None for never.
@@ -21,15 +20,13 @@ class Stopping:
     def __init__(self, until: Callable[[Any], Any] | None):
         if until is not None:
             check_takes(until, "samples", "until")
-        self._until, self._seen = until, 0
+        self._until, self._early = until, getattr(until, "in_burn_in", False)
 
     def __call__(self, run: Any, plan: Plan) -> bool:
         """Whether to end, where a run stands now."""
         done = run.settled.done
-        drawn = plan.drawn(done)
-        if self._until is None or done == plan.total or not drawn:
+        if self._until is None or done == plan.total:
             return False
-        if drawn < _GROWTH * self._seen:
+        if not plan.drawn(done) and not self._early:
             return False
-        self._seen = drawn
         return bool(self._until(run.samples("")))

@@ -106,15 +106,21 @@ def constrained(
         del batch
         return -log_density(constrain(z)) - log_jacobian(z)
 
+    init = uniform_start(jax.eval_shape(unconstrain, like))
+    return Constrained(potential, init, constrain, unconstrain, log_jacobian)
+
+
+def uniform_start(shapes: Mapping[str, Any]) -> Callable[[jax.Array], PyTree]:
+    """`key -> z`, every coordinate of these shapes uniform in (−2, 2)."""
+
     def init(key: jax.Array) -> PyTree:
-        shapes = jax.eval_shape(unconstrain, like)
         keys = jax.random.split(key, max(1, len(shapes)))
         return {
             name: jax.random.uniform(k, x.shape, x.dtype, -2.0, 2.0)
             for k, (name, x) in zip(keys, shapes.items())
         }
 
-    return Constrained(potential, init, constrain, unconstrain, log_jacobian)
+    return init
 
 
 def _bijections(constraints: Any, like: Any) -> dict[str, Any]:

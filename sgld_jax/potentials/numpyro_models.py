@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgld_jax.arguments import shown
-from sgld_jax.potentials.constraints import Constrained
+from sgld_jax.potentials.constraints import Constrained, uniform_start
 
 PyTree = Any
 
@@ -93,15 +93,7 @@ def from_numpyro(model: Callable, *args: Any, **kwargs: Any) -> Constrained:
         for site, found in sites.items()
         if found["type"] == "sample" and not found["is_observed"]
     }
-    shapes = jax.eval_shape(unconstrain, like)
-
-    def init(key: jax.Array) -> PyTree:
-        keys = jax.random.split(key, max(1, len(shapes)))
-        return {
-            site: jax.random.uniform(k, x.shape, x.dtype, -2.0, 2.0)
-            for k, (site, x) in zip(keys, shapes.items())
-        }
-
+    init = uniform_start(jax.eval_shape(unconstrain, like))
     potential = _ModelPotential(of_rows, size)
     data = None if size is None else np.arange(size, dtype=np.int32)
     return Constrained(potential, init, constrain, unconstrain, log_jacobian, data)

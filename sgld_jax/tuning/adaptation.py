@@ -65,7 +65,7 @@ def adapt(land: Landscape, places: Places, key: jax.Array, data: PyTree) -> Adap
     block = jax.jit(functools.partial(_block, land))
     x = _spread(land, places, next(keys), data)
     best = places.root[np.argmin(places.optimum)]
-    G, log_eps, updates = best @ best.T, np.log(1.0), 0
+    G, log_eps, updates = best @ best.T, 0.0, 0
     draws, accepted = np.zeros((0, *x.shape)), 0.0
     for round, blocks in enumerate((*_ROUNDS, _LAST)):
         began = updates if round == len(_ROUNDS) else 0  # the last steps begin anew

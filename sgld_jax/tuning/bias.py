@@ -220,9 +220,9 @@ def _checked(
             f"and nothing is known of the bias. Run with with_replacement(n)."
         )
     samples = samples.healthy()
-    positions = jax.tree.map(np.shape, samples.final.params)
+    wanted = jax.tree.map(np.shape, samples.final.params)
     kept = jax.tree.map(lambda x: (x.shape[0], *x.shape[2:]), samples.params)
-    if positions != kept:
+    if wanted != kept:
         raise ValueError(
             "These draws are not positions: run without collect=, since the gradient "
             "is taken at every draw."
@@ -238,6 +238,11 @@ def _checked(
             f"This sampler holds {len(temperatures)} kernels of ours: expected one, or "
             f"temperature= for a sampler that is not ours."
         )
+    check_constant_step(samples)
+    return samples, float(temperatures[0][0] if temperatures else given)
+
+
+def check_constant_step(samples: Samples) -> None:
+    """Raises `ValueError` for draws of a run whose step size changed."""
     if np.ptp(np.nan_to_num(samples.weights), axis=1).max(initial=0) > 0:
         raise ValueError("The step size changes along the run: expected one number.")
-    return samples, float(temperatures[0][0] if temperatures else given)

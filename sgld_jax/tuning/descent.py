@@ -117,7 +117,7 @@ def _descent(land: Landscape, start: jax.Array, data: PyTree) -> _Way:
         # Where U itself is known to some digits only, it can fall by no less.
         known = 10 * jnp.finfo(start.dtype).eps * jnp.abs(way.value)
         there = (fall < jnp.maximum(_CLOSE, known)) & way.curve.is_minimum
-        x, value = downhill(land, way.x, way.value, to, fall)(data)
+        x, value = downhill(land, way.x, way.value, to, fall, data)
         curve = curvature(land, x, data)
         mass = _finite(curve.log_volume - value)
         better = mass > way.best_mass

@@ -8,11 +8,12 @@ import jax
 import numpy as np
 
 from sgld_jax.analysis.diagnostics import mcse
+from sgld_jax.analysis.draws import labels, named_arrays
 from sgld_jax.arguments import check_count, check_takes
 from sgld_jax.engine.samples import Samples
 from sgld_jax.keys import is_key
-from sgld_jax.leaves import paths
 from sgld_jax.states import traces
+from sgld_jax.tuning.bias import check_constant_step
 
 PyTree = Any
 
@@ -42,7 +43,8 @@ class StepComparison(NamedTuple):
         columns = [
             np.concatenate([np.ravel(x) for x in jax.tree.leaves(c)]) for c in self
         ]
-        names, z = _names(self.fine), columns[5]
+        found, z = named_arrays(self.fine, "x"), columns[5]
+        names = [label for name, x in found.items() for label in labels(name, x.shape)]
         head = f"{'coarse':>11}{'fine':>11}{'no step':>11}{'error':>10}{'z':>8}"
         lines = [f"{'':16}{head}"]
         worst = np.argsort(-np.abs(np.nan_to_num(z)))[:_SHOWN]
@@ -143,8 +145,7 @@ def _step_of(samples: Samples) -> float:
         raise ValueError(
             f"A run has {len(found)} kernels of ours: expected one, with a known step."
         )
-    if np.ptp(np.nan_to_num(samples.weights), axis=1).max(initial=0) > 0:
-        raise ValueError("The step size changes along a run: expected one number.")
+    check_constant_step(samples)
     return float(found[0][0])
 
 
@@ -160,13 +161,3 @@ def _check_independent(coarse: Samples, fine: Samples) -> None:
             "The runs share keys, and so noise: their errors would not be independent. "
             "Give each run a key of its own."
         )
-
-
-def _names(tree: PyTree) -> list[str]:
-    """A name for every scalar of a tree."""
-    names = []
-    for path, x in paths(tree).items():
-        path = "x" if path == "(the leaf)" else path
-        inside = np.ndindex(np.shape(x))
-        names += [f"{path}{list(i) if i else ''}" for i in inside]
-    return names

@@ -78,8 +78,13 @@ def curvature(land: Landscape, x: jax.Array, data: PyTree) -> Curvature:
 
 
 def downhill(
-    land: Landscape, x: jax.Array, value: jax.Array, way: jax.Array, fall: jax.Array
-) -> Callable[[PyTree], tuple[jax.Array, jax.Array]]:
+    land: Landscape,
+    x: jax.Array,
+    value: jax.Array,
+    way: jax.Array,
+    fall: jax.Array,
+    data: PyTree,
+) -> tuple[jax.Array, jax.Array]:
     """A step along `-way`, halved until U falls by some share of what is promised.
 
     Args:
@@ -87,34 +92,31 @@ def downhill(
       x: where it begins, `[d]`.
       value: U there.
       way: `[d]`.
-      fall: gradient times `way`, what a full step promises twice of.
+      fall: gradient times `way`, twice what a full step promises.
+      data: of the potential.
 
     Returns:
-      `data -> (x, U)` after the step; x itself if none goes down. A value that is not
-      finite is no fall.
+      x and U after the step; x itself if none goes down. A value that is not finite is
+      no fall.
     """
 
-    def search(data: PyTree) -> tuple[jax.Array, jax.Array]:
-        def goes_on(carry: tuple) -> jax.Array:
-            size, _, new = carry
-            falls = jnp.isfinite(new) & (new <= value - _SLOPE * size * fall)
-            return ~falls & (size > 0)
+    def at(size: jax.Array) -> tuple[jax.Array, jax.Array]:
+        there = x - size * way
+        return there, land.value(there, data)
 
-        def halved(carry: tuple) -> tuple:
-            size = carry[0] / 2
-            size = jnp.where(size > 2.0**-_HALVINGS, size, 0.0)
-            return size, *at(size)
+    def goes_on(carry: tuple) -> jax.Array:
+        size, _, new = carry
+        falls = jnp.isfinite(new) & (new <= value - _SLOPE * size * fall)
+        return ~falls & (size > 0)
 
-        def at(size: jax.Array) -> tuple[jax.Array, jax.Array]:
-            there = x - size * way
-            return there, land.value(there, data)
+    def halved(carry: tuple) -> tuple:
+        size = carry[0] / 2
+        size = jnp.where(size > 2.0**-_HALVINGS, size, 0.0)
+        return size, *at(size)
 
-        one = jnp.ones([], x.dtype)
-        size, there, new = jax.lax.while_loop(goes_on, halved, (one, *at(one)))
-        moved = size > 0
-        return jnp.where(moved, there, x), jnp.where(moved, new, value)
-
-    return search
+    one = jnp.ones([], x.dtype)
+    size, there, new = jax.lax.while_loop(goes_on, halved, (one, *at(one)))
+    return jnp.where(size > 0, there, x), jnp.where(size > 0, new, value)
 
 
 def steepest(
