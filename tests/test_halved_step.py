@@ -44,6 +44,9 @@ def test_the_extrapolated_mean_is_that_of_the_target(kernel, order):
         off = found.extrapolated[name] - value
         # To leading order: what is left is of the next one, a tenth of the bias.
         assert abs(off) < Z * found.error[name] + 0.1 * abs(found.bias[name])
+        coarser, finer = found.coarse[name], found.fine[name]
+        twice = {1: 2 * finer - coarser, 2: (4 * finer - coarser) / 3}
+        assert found.extrapolated[name] == pytest.approx(twice[order])
     if kernel == "sgld":
         assert abs(found.z["square"]) > Z
         assert abs(found.coarse["square"] - truth["square"]) > 0.01
@@ -75,6 +78,18 @@ def test_the_draws_themselves_and_any_ratio():
     expected = (3 / (1 - 0.05) - 1 / (1 - 0.15)) / 2
     np.testing.assert_array_less(np.abs(found.extrapolated - expected), Z * found.error)
     assert found.extrapolated.shape == (2,)
+
+
+def test_chains_that_failed_are_left_out():
+    """A step of which some chains run off, down the steep side."""
+    with pytest.warns(UserWarning, match="chains have failed"):
+        coarse = run(0, sgld_jax.baoa(0.12, 0.5), num_samples=10)
+    assert 0 < coarse.failed.sum() < len(coarse.failed)
+    fine = run(1, sgld_jax.baoa(0.06, 0.5), num_samples=10)
+    found = sgld_jax.compare_steps(coarse, fine)
+    assert np.isfinite(found.extrapolated)
+    alive = coarse.params[~coarse.failed]
+    assert found.coarse == pytest.approx(float(alive.mean(dtype=float)))
 
 
 def test_what_is_refused():

@@ -100,6 +100,7 @@ def compare_steps(
             raise TypeError(
                 f"{name} is a {type(samples).__name__}: expected the Samples of a run."
             )
+    coarse, fine = coarse.healthy(), fine.healthy()
     ratio = _ratio(coarse, fine) ** order
     _check_independent(coarse, fine)
     (mc, ec), (mf, ef) = (_mean(samples, of) for samples in (coarse, fine))
@@ -118,8 +119,7 @@ def compare_steps(
 
 
 def _mean(samples: Samples, of: Callable | None) -> tuple[PyTree, PyTree]:
-    """Means of healthy chains and their standard errors, trees of float64."""
-    samples = samples.healthy()
+    """Means of all draws and their standard errors, trees of float64."""
     draws = samples.params
     if of is not None:
         check_takes(of, "params", "of")
