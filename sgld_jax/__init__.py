@@ -52,6 +52,7 @@ from sgld_jax.preconditioners import (
     dense,
     diagonal,
     identity,
+    own_diagonal,
 )
 from sgld_jax.seeding import seed
 from sgld_jax.tuning.audit import audit
@@ -103,6 +104,7 @@ __all__ = [
     "mcse",
     "minibatch_potential",
     "nll",
+    "own_diagonal",
     "plots",
     "position_dependent",
     "predict",

@@ -130,6 +130,49 @@ def _times(scale: Any, power: float, x: jax.Array) -> jax.Array:
     return (s if power == 1.0 else jnp.sqrt(s)).astype(x.dtype) * x
 
 
+class OwnMetric(NamedTuple):
+    """The state of `own_diagonal`, found by its type where chains are started.
+
+    Attributes:
+      scale: the diagonal of G, like the parameters.
+    """
+
+    scale: PyTree
+
+
+def own_diagonal() -> Preconditioner:
+    """G = diag(scale), fixed, and another one for every chain.
+
+    The scales come with the starting points, `stacked(params, scale)`, and stay in the
+    state. For networks: which weights can move far differs from optimum to optimum.
+    A chain's scales may also differ by a factor, which is a step size of its own. The
+    law of a chain is that of `diagonal` with its scale.
+
+    Raises:
+      ValueError: from `sample` and `start`, where the starting points bring no scale.
+
+    Example:
+      >>> import jax.numpy as jnp, sgld_jax
+      >>> potential = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
+      >>> starts = jnp.zeros((8, 3))
+      >>> scale = jnp.linspace(0.5, 2.0, 8)[:, None] * jnp.ones((8, 3))
+      >>> samples = sgld_jax.sample(
+      ...     0, sgld_jax.sgld(0.1, preconditioner=sgld_jax.own_diagonal()), potential,
+      ...     sgld_jax.stacked(starts, scale), num_chains=8, num_samples=10)
+    """
+    return Preconditioner(
+        init=lambda params: OwnMetric(jax.tree.map(jnp.ones_like, params)),
+        update=lambda grads, state, params: state,
+        multiply=lambda state, v: _own_times(1.0, state, v),
+        multiply_sqrt=lambda state, v: _own_times(0.5, state, v),
+        is_fixed=True,
+    )
+
+
+def _own_times(power: float, state: OwnMetric, v: PyTree) -> PyTree:
+    return jax.tree.map(lambda s, x: _times(s, power, x), state.scale, v)
+
+
 def dense(matrix: Any) -> Preconditioner:
     """G, a fixed symmetric positive matrix over all coordinates of the tree.
 

@@ -210,3 +210,76 @@ def test_a_frozen_fixed_metric_still_guards_resume():
     state = tx.init(jnp.zeros(2))
     metric = functools.reduce(lambda x, _: x.metric, range(2), state)
     assert isinstance(metric, FixedMetric) and metric.fingerprint != 0
+
+
+# --- a metric for every chain ---------------------------------------------------------
+
+OWN = {"a": np.float32([0.2, 1.0, 3.0]), "b": np.float32([2.0, 0.5, 1.0])}
+STARTS = {"a": jnp.ones(3), "b": -jnp.ones(3)}
+
+
+def bowl(p, batch):
+    return p["a"] ** 2 + p["b"] ** 2 / 2 + p["a"] * p["b"]
+
+
+def run_with(sampler, scale=None, potential=bowl, **kwargs):
+    plan = {"num_chains": 3, "num_samples": 20} | kwargs
+    return sgld_jax.sample(
+        5, sampler, potential, sgld_jax.stacked(STARTS, scale), **plan
+    )
+
+
+@pytest.mark.parametrize("kernel", ["sgld", "baoa", "sghmc", "leimkuhler_matthews"])
+def test_every_chain_goes_as_it_would_with_its_scale_alone(kernel):
+    make = getattr(sgld_jax, kernel)
+    own = run_with(make(0.1, preconditioner=sgld_jax.own_diagonal()), OWN)
+    for c in range(3):
+        scale = {name: float(x[c]) for name, x in OWN.items()}
+        alone = run_with(make(0.1, preconditioner=sgld_jax.diagonal(scale)))
+        for name in OWN:
+            np.testing.assert_allclose(
+                own.params[name][c], alone.params[name][c], rtol=1e-5, atol=1e-6
+            )
+
+
+def test_own_scales_under_masked_and_where_a_number_stands_for_all():
+    own = optax.masked(
+        sgld_jax.sgld(0.1, preconditioner=sgld_jax.own_diagonal()),
+        {"a": True, "b": False},
+    )
+    rest = optax.masked(optax.scale(-0.1), {"a": False, "b": True})
+    samples = run_with(optax.chain(own, rest), OWN)
+    fixed = optax.masked(
+        sgld_jax.sgld(0.1, preconditioner=sgld_jax.diagonal(3.0)),
+        {"a": True, "b": False},
+    )
+    alone = run_with(optax.chain(fixed, rest))
+    np.testing.assert_allclose(
+        samples.params["a"][2], alone.params["a"][2], rtol=1e-5, atol=1e-6
+    )
+    sampler = sgld_jax.sgld(0.1, preconditioner=sgld_jax.own_diagonal())
+    a, b = run_with(sampler, 1.0), run_with(sgld_jax.sgld(0.1))
+    np.testing.assert_array_equal(a.params["a"], b.params["a"])
+
+
+def test_own_scales_go_on_and_come_back_from_a_folder(tmp_path):
+    sampler = sgld_jax.baoa(0.1, preconditioner=sgld_jax.own_diagonal())
+    whole = run_with(sampler, OWN)
+    run_with(sampler, OWN, num_samples=8).save(tmp_path / "run")
+    loaded = sgld_jax.load(tmp_path / "run")
+    rest = sgld_jax.resume(loaded.final, sampler, bowl, num_samples=12)
+    np.testing.assert_array_equal(
+        loaded.concatenate(rest).params["a"], whole.params["a"]
+    )
+
+
+def test_scales_without_a_place_and_places_without_a_scale_are_refused():
+    own = sgld_jax.sgld(0.1, preconditioner=sgld_jax.own_diagonal())
+    with pytest.raises(ValueError, match="no chain has a scale"):
+        run_with(own)
+    with pytest.raises(ValueError, match="no place for them"):
+        run_with(sgld_jax.sgld(0.1), OWN)
+    with pytest.raises(ValueError, match="above 0"):
+        run_with(own, {"a": np.zeros(3), "b": np.ones(3)})
+    with pytest.raises(ValueError, match=r"has shape \(2,\)"):
+        run_with(own, {"a": np.ones(2), "b": np.ones(3)})

@@ -294,6 +294,89 @@ def test_rows_beyond_4096_are_a_sample_of_them():
     assert found.step_size == pytest.approx(exact, rel=0.1)  # 4,096 rows: 2.2 %
 
 
+# --- where the posterior is no Gaussian -----------------------------------------------
+
+
+@functools.cache
+def classification(seed=0, N=800, d=4):
+    """A logistic regression, and the law of its coefficients from exact chains."""
+    rng = np.random.default_rng(seed)
+    X = rng.normal(size=(N, d)) * [1.0, 0.3, 2.0, 1.0]
+    X[:, 3] += X[:, 0]
+    odds = X @ [0.8, -2.0, 0.3, 0.5] - 1.0
+    data = {
+        "x": np.column_stack([np.ones(N), X]).astype(np.float32),
+        "y": (rng.uniform(size=N) < 1 / (1 + np.exp(-odds))).astype(np.float32),
+    }
+    potential = sgld_jax.minibatch_potential(
+        sgld_jax.gaussian_prior(3.0),
+        lambda beta, row: sgld_jax.likelihoods.bernoulli(row["x"] @ beta, row["y"]),
+        N,
+    )
+    fit = sgld_jax.warm_up(
+        seed, potential, lambda key: jnp.zeros(d + 1), num_chains=64, data=data
+    )
+    exact = sgld_jax.sample(
+        seed + 1,
+        fit.sampler,
+        potential,
+        fit.init,
+        num_chains=64,
+        num_samples=500,
+        burn_in=fit.burn_in,
+        thinning=fit.thinning,
+        data=data,
+    )
+    return potential, data, np.asarray(exact.params, np.float64)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "kernel, scheme", [("sgld", "all"), ("sgld", "drawn"), ("sghmc", "shuffled")]
+)
+def test_a_logistic_regression_has_nearly_the_bias_of_its_gaussian(kernel, scheme):
+    """Beside the three with published references of `python -m benchmarks posteriors`."""
+    potential, data, exact = classification()
+    mean, covariance = exact.mean((0, 1)), np.cov(exact.reshape(-1, exact.shape[2]).T)
+    G = sgld_jax.dense(covariance)
+    found = sgld_jax.auto_step_size(
+        potential,
+        jnp.asarray(mean, jnp.float32),
+        kernel=kernel,
+        data=data,
+        batches=SCHEMES[scheme],
+        preconditioner=G,
+    )
+    make = {
+        "sgld": lambda: sgld_jax.sgld(found.step_size, preconditioner=G),
+        "sghmc": lambda: sgld_jax.sghmc(
+            found.step_size, found.friction, preconditioner=G
+        ),
+    }[kernel]
+    starts = exact[:, ::100].reshape(-1, exact.shape[2]).astype(np.float32)
+    samples = sgld_jax.sample(
+        7,
+        make(),
+        potential,
+        sgld_jax.stacked(jnp.asarray(starts)),
+        num_chains=len(starts),
+        num_samples=100,
+        burn_in=int(5 * found.memory),
+        thinning=11 if scheme == "shuffled" else max(5, int(found.memory / 2)),
+        data=data,
+        batches=SCHEMES[scheme],
+    )
+    way = np.asarray(found.direction, np.float64)
+    widths, errors = [], []
+    for draws in (exact, np.asarray(samples.params, np.float64)):
+        squares = ((draws @ way - mean @ way) ** 2).mean(1)
+        widths += [np.sqrt(squares.mean())]
+        errors += [squares.std(ddof=1) / np.sqrt(len(squares)) / squares.mean() / 2]
+    bias, error = widths[1] / widths[0] - 1, np.hypot(*errors)
+    assert found.predicted_bias == pytest.approx(0.05, rel=1e-3) and error < 0.006
+    assert 0.05 / 3 < bias < 0.05 + Z * error
+
+
 QUADRATIC = sgld_jax.from_log_density(lambda x: -0.5 * jnp.sum(x**2))
 
 

@@ -18,7 +18,14 @@ from sgld_jax.keys import (
     check_vmappable,
     is_key,
 )
-from sgld_jax.leaves import is_numeric, paths
+from sgld_jax.leaves import (
+    check_positive,
+    instances,
+    is_numeric,
+    matched,
+    paths,
+    spread,
+)
 from sgld_jax.parameters import check_sampled_kinds
 from sgld_jax.potentials.batches import (
     Batches,
@@ -26,6 +33,7 @@ from sgld_jax.potentials.batches import (
     check_batches,
     full_batch,
 )
+from sgld_jax.preconditioners import OwnMetric
 from sgld_jax.seeding import has_slot, seed
 from sgld_jax.states import positions
 
@@ -102,22 +110,36 @@ class StoredState:
 
 
 class Stacked(NamedTuple):
-    """Starting points, one per chain; made by `stacked`."""
+    """Starting points, one per chain; made by `stacked`.
+
+    Attributes:
+      params: leaves `[C, ...]`.
+      scale: of `own_diagonal`, leaves `[C, ...]`; None for all other samplers.
+    """
 
     params: PyTree
+    scale: PyTree = None
 
 
-def stacked(params: PyTree) -> Stacked:
+def stacked(params: PyTree, scale: PyTree = None) -> Stacked:
     """Marks parameters that have a leading chain axis as starting points.
 
     Args:
       params: leaves `[C, ...]`, such as C optima found by an optimizer.
+      scale: the metric of every chain, for samplers with `own_diagonal()`: above 0, a
+        tree of the shapes of `params`.
+
+    Raises:
+      TypeError, ValueError: for scales that are not numbers above 0.
 
     Example:
       >>> import jax.numpy as jnp, sgld_jax
       >>> init = sgld_jax.stacked({"w": jnp.zeros((8, 3))})  # 8 chains
     """
-    return Stacked(params)
+    if scale is not None:
+        check_positive(scale, "stacked(params, scale)")
+        matched(scale, params, "stacked(params, scale)")
+    return Stacked(params, scale)
 
 
 def start(
@@ -169,7 +191,7 @@ def start(
     layout = layout_of(params)
     params, noise_keys = layout.enter_chains((params, noise_keys))
     with layout.inside():
-        state = jax.vmap(sampler.init)(params)
+        state = _with_scales(jax.vmap(sampler.init)(params), params, init)
         if has_slot(state):
             state = jax.vmap(seed)(state, noise_keys)
     check_exact(params, state, batches)
@@ -218,6 +240,34 @@ def _starting_points(init: Any, keys: jax.Array, num_chains: int) -> PyTree:
     return jax.tree.map(
         lambda x: jax.lax.convert_element_type(x, jnp.result_type(x)), params
     )
+
+
+def _with_scales(state: PyTree, params: PyTree, init: Any) -> PyTree:
+    """The state with the scales that came with the starting points, if it has any."""
+    scale = init.scale if isinstance(init, Stacked) else None
+    slots = instances(state, OwnMetric)
+    if scale is None and not slots:
+        return state
+    if scale is None:
+        raise ValueError(
+            "The sampler has own_diagonal(), and no chain has a scale: expected "
+            "init=sgld_jax.stacked(params, scale), leaves [C, ...], or another "
+            "preconditioner, such as sgld_jax.diagonal(scale)."
+        )
+    if not slots:
+        raise ValueError(
+            "The starting points bring scales, and the sampler has no place for them: "
+            "expected preconditioner=sgld_jax.own_diagonal()."
+        )
+    scale = spread(scale, params, "stacked(params, scale)")
+
+    def is_slot(x: Any) -> bool:
+        return isinstance(x, OwnMetric)
+
+    def filled(x: Any) -> Any:  # under optax.masked a slot is for some of the leaves
+        return OwnMetric(matched(scale, x.scale, "scale")) if is_slot(x) else x
+
+    return jax.tree.map(filled, state, is_leaf=is_slot)
 
 
 def _checked_init(init: Callable) -> Callable:
