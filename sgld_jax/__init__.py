@@ -59,7 +59,8 @@ from sgld_jax.tuning.audit import audit
 from sgld_jax.tuning.bias import bias_check
 from sgld_jax.tuning.halved_step import compare_steps
 from sgld_jax.tuning.step_size import StepSize, auto_step_size
-from sgld_jax.tuning.warm_up import WarmUp, warm_up
+from sgld_jax.tuning.warm_up import warm_up
+from sgld_jax.tuning.warm_up_report import WarmUp
 
 __version__ = "0.1.0"
 

@@ -309,8 +309,16 @@ def test_what_32_bits_cannot_tell_is_said():
             ValueError,
             "is for gradients of all data",
         ),
-        ({"init": sgld_jax.stacked(jnp.zeros((8, 2)))}, TypeError, "key -> params"),
-        ({"init": lambda key: jnp.zeros(401)}, ValueError, "401 coordinates"),
+        (
+            {"init": sgld_jax.stacked(jnp.zeros((8, 2)))},
+            TypeError,
+            "finds the starting",
+        ),
+        (
+            {"init": lambda key: jnp.zeros(401), "metric": "dense"},
+            ValueError,
+            "401 coord",
+        ),
         ({"potential": lambda x: x}, TypeError, "params, batch"),
     ],
 )

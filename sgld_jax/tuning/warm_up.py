@@ -2,12 +2,11 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jax.flatten_util import ravel_pytree
 
 from sgld_jax.arguments import check_count, check_takes
@@ -27,8 +26,14 @@ from sgld_jax.tuning.adaptation import Adapted, adapt, short_steps_between
 from sgld_jax.tuning.correlation import autocorrelation_time
 from sgld_jax.tuning.descent import Places, descend
 from sgld_jax.tuning.landscape import Landscape, landscape, steepest
+from sgld_jax.tuning.many import warm_up_many
 from sgld_jax.tuning.step_size import auto_step_size
-from sgld_jax.tuning.warm_up_report import LARGEST_THINNING, WarmUpReport, doubts
+from sgld_jax.tuning.warm_up_report import (
+    LARGEST_THINNING,
+    WarmUp,
+    WarmUpReport,
+    doubts,
+)
 
 PyTree = Any
 
@@ -42,41 +47,16 @@ _OF_ALL_DATA = "mala", "baoa"
 _LARGEST = 400  # coordinates
 
 
-class WarmUp(NamedTuple):
-    """How to sample: the arguments of `sample`, and how they were found.
-
-    Attributes:
-      sampler: a kernel with its step and metric.
-      init: starting points of all chains, spread wider than the posterior.
-      burn_in: updates in which that spread is forgotten.
-      thinning: updates from one draw to a next one that is nearly independent.
-      step_size: ε; of `mala`, of its whole steps.
-      metric: G, `[d, d]`, over all coordinates in the order of `ravel_pytree`.
-      predicted_bias: of the standard deviation in the direction where it is largest,
-        as a share: 0 for `mala`, and for `baoa` on Gaussians; for minibatches see
-        `auto_step_size`.
-      report: what happened, in words and numbers; print it.
-    """
-
-    sampler: optax.GradientTransformationExtraArgs
-    init: Stacked
-    burn_in: int
-    thinning: int
-    step_size: float
-    metric: np.ndarray
-    predicted_bias: float
-    report: WarmUpReport
-
-
 def warm_up(
     key: Any,
     potential: Potential,
-    init: Callable[[jax.Array], PyTree],
+    init: Callable[[jax.Array], PyTree] | Stacked,
     *,
     num_chains: int,
     kernel: str = "auto",
     data: PyTree = None,
     batches: Batches = full_batch(),
+    metric: str = "auto",
     tolerance: float = 0.05,
 ) -> WarmUp:
     """Finds what `sample` needs: a sampler with its step and metric, starts, a plan.
@@ -84,18 +64,28 @@ def warm_up(
     From points about init every chain descends, and runs `mala` while the covariance of
     all chains becomes the metric and the step the one that accepts .57. A pilot run
     then says how long a start is remembered. All but the pilot takes gradients of all
-    data, some thousand for each chain. For up to 400 coordinates.
+    data, some thousand for each chain.
+
+    Beyond 400 coordinates, as in networks, chains descend by Adam and run `baoa`, each
+    with a diagonal metric of its own, from the squares of its gradients, and a step of
+    its own, from the energy error of an update. They stay about the optimum they came
+    to: compare what they predict, not their weights, and start as many as you can.
+    Coordinates should be of about one size, as in `hierarchical`.
 
     Args:
       key: a seed or key.
       potential: `(params, batch) -> scalar`; `batch` is all of data.
-      init: `key -> params`. Chains start within 2 of it in every coordinate.
+      init: `key -> params`. Chains start within 2 of it in every coordinate, with a
+        diagonal metric at it; then also `stacked(params)`, optima found before.
       num_chains: C, at least 8, of which the posterior's covariance is taken; 64 do.
-      kernel: "auto", which is "mala", and "sghmc" for minibatches. Or "baoa", which
-        needs fewer gradients than `mala` where U curves much alike everywhere, as the
-        report says, and is not exact; or "sgld".
+        With a diagonal metric at least 2.
+      kernel: "auto", which is "mala", and "sghmc" for minibatches, and "baoa" with a
+        diagonal metric. Or "baoa", which needs fewer gradients than `mala` where U
+        curves much alike everywhere, as the report says, and is not exact; or "sgld".
       data: arrays `[N, ...]`, or None.
       batches: which rows an update of the run sees.
+      metric: "dense", a covariance; "diagonal", one for each chain; or "auto", which is
+        "dense" for up to 400 coordinates.
       tolerance: of "sghmc" and "sgld", the bias that their step may have; see
         `auto_step_size`.
 
@@ -117,10 +107,17 @@ def warm_up(
       >>> bool(jnp.all(sgld_jax.rhat(samples) < 1.01))
       True
     """
-    _check(potential, init, num_chains, kernel, data, batches)
+    _check(potential, init, num_chains, kernel, data, batches, metric)
     began, given = time.perf_counter(), {"data": data, "batches": batches}
-    keys = jax.random.split(as_key(key), 3)
+    keys = jax.random.split(as_key(key), 4)
     starts, land = _starts(potential, init, keys[0], num_chains)
+    if metric == "diagonal" or (metric == "auto" and land.dim > _LARGEST):
+        _check_diagonal(kernel, batches)
+        is_optimum = isinstance(init, Stacked)
+        return warm_up_many(land, starts, is_optimum, keys[1], data)
+    _check_dense(land, init, num_chains)
+    away = jax.random.uniform(keys[3], starts.shape, starts.dtype, -_RANGE, _RANGE)
+    starts = starts + away
     places = descend(land, starts, data)
     adapted = adapt(land, places, keys[1], data)
     curves = steepest(land, adapted.metric, adapted.draws, data)
@@ -158,21 +155,15 @@ def warm_up(
 
 
 def _starts(
-    potential: Potential, init: Callable, key: jax.Array, num_chains: int
+    potential: Potential, init: Callable | Stacked, key: jax.Array, num_chains: int
 ) -> tuple[jax.Array, Landscape]:
-    """Points about init, `[C, d]`, and the landscape they are in."""
-    init_key, key = jax.random.split(key)
-    params = jax.vmap(init)(chain_keys(init_key, num_chains))
-    one = jax.tree.map(lambda x: x[0], params)
-    land = landscape(potential, one)
-    if land.dim > _LARGEST:
-        raise ValueError(
-            f"{land.dim} coordinates: warm_up takes their covariance, and is for up to "
-            f"{_LARGEST}. Give a kernel a step and a metric by hand, such as psgld."
-        )
-    flat = jax.vmap(lambda p: ravel_pytree(p)[0])(params)
-    about = jax.random.uniform(key, flat.shape, flat.dtype, -_RANGE, _RANGE)
-    return flat + about, land
+    """Where init puts the chains, `[C, d]`, and the landscape they are in."""
+    if isinstance(init, Stacked):
+        params = init.params
+    else:
+        params = jax.vmap(init)(chain_keys(key, num_chains))
+    land = landscape(potential, jax.tree.map(lambda x: x[0], params))
+    return jax.vmap(lambda p: ravel_pytree(p)[0])(params), land
 
 
 def _of_all_data(
@@ -249,20 +240,58 @@ def _memory(pilot: Samples, metric: np.ndarray) -> float:
 
 
 def _check(
-    potential: Any, init: Any, num_chains: Any, kernel: Any, data: Any, batches: Any
+    potential: Any,
+    init: Any,
+    num_chains: Any,
+    kernel: Any,
+    data: Any,
+    batches: Any,
+    metric: Any,
 ) -> None:
     check_potential(potential)
     check_batches(batches, data)
     check_num_data(potential, data)
-    if isinstance(init, Stacked) or not callable(init):
-        raise TypeError("warm_up finds starting points: expected init, key -> params.")
-    check_takes(init, "key", "init")
-    check_count("num_chains", num_chains, 8)
-    known = "auto", *_OF_ALL_DATA, "sghmc", "sgld"
-    if kernel not in known:
-        raise ValueError(f"kernel={kernel!r}: expected one of {', '.join(known)}.")
+    check_count("num_chains", num_chains, 2)
+    if not isinstance(init, Stacked):
+        if not callable(init):
+            raise TypeError(
+                f"init is a {type(init).__name__}: expected a function key -> params, "
+                f"or sgld_jax.stacked(params)."
+            )
+        check_takes(init, "key", "init")
+    elif any(np.shape(x)[:1] != (num_chains,) for x in jax.tree.leaves(init.params)):
+        raise ValueError(f"stacked(params): expected num_chains={num_chains} of each.")
+    for name, value, known in (
+        ("kernel", kernel, ("auto", *_OF_ALL_DATA, "sghmc", "sgld")),
+        ("metric", metric, ("auto", "dense", "diagonal")),
+    ):
+        if value not in known:
+            raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}.")
     if kernel in _OF_ALL_DATA and batches.batch_size is not None:
         raise ValueError(
             f'kernel="{kernel}" is for gradients of all data, and batches is '
             f'{batches}: take "auto", or leave batches out.'
+        )
+
+
+def _check_dense(land: Landscape, init: Any, num_chains: int) -> None:
+    if land.dim > _LARGEST:
+        raise ValueError(
+            f'{land.dim} coordinates: metric="dense" is for up to {_LARGEST}. Take '
+            f'"diagonal".'
+        )
+    if isinstance(init, Stacked):
+        raise TypeError(
+            "With a dense metric warm_up finds the starting points: expected init, "
+            "key -> params."
+        )
+    check_count("num_chains", num_chains, 8)
+
+
+def _check_diagonal(kernel: str, batches: Batches) -> None:
+    if kernel not in ("auto", "baoa") or batches.batch_size is not None:
+        raise ValueError(
+            f'kernel="{kernel}", batches={batches}: with a diagonal metric, or beyond '
+            f'{_LARGEST} coordinates, warm_up is for "baoa" and gradients of all data. '
+            f"For minibatches give a kernel a step and a metric by hand, as psgld."
         )

@@ -1,10 +1,12 @@
 """What a warm-up says of itself, and what makes its results doubtful."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+import optax
 
+from sgld_jax.engine.chain import Stacked
 from sgld_jax.engine.samples import Samples
 from sgld_jax.tuning.adaptation import Adapted
 from sgld_jax.tuning.descent import Places
@@ -14,6 +16,33 @@ _UNEVEN = 20.0  # the centred funnel has 2,800, no posterior that passes more th
 _NOT_GAUSSIAN = 1.5  # the three logistic regressions have 1.1
 _STUCK = 0.05  # of proposals accepted, in the worst chain; those that pass have .40
 _LIKELY = 5.0  # nats below the best optimum, of one that has mass to speak of
+
+
+class WarmUp(NamedTuple):
+    """How to sample: the arguments of `sample`, and how they were found.
+
+    Attributes:
+      sampler: a kernel with its step and metric.
+      init: starting points of all chains, spread wider than the posterior.
+      burn_in: updates in which that spread is forgotten.
+      thinning: updates from one draw to a next one that is nearly independent.
+      step_size: ε; of `mala`, of its whole steps.
+      metric: G, `[d, d]`, over all coordinates in the order of `ravel_pytree`; or the
+        diagonal of that of each chain, `[C, d]`.
+      predicted_bias: of the standard deviation in the direction where it is largest,
+        as a share: 0 for `mala`, and for `baoa` on Gaussians; for minibatches see
+        `auto_step_size`.
+      report: what happened, in words and numbers; print it.
+    """
+
+    sampler: optax.GradientTransformationExtraArgs
+    init: Stacked
+    burn_in: int
+    thinning: int
+    step_size: float
+    metric: np.ndarray
+    predicted_bias: float
+    report: Any
 
 
 class WarmUpReport(NamedTuple):

@@ -1,0 +1,207 @@
+"""A metric and a step for every chain where coordinates are many, such as networks.
+
+    metric   Gᵢ = 1/E[(∂U/∂θᵢ)²]    at T = 1 that is 1/E[∂²U/∂θᵢ²], without a Hessian
+    step     the one with which an update's energy error leaves exp(−|ΔH|) at .85
+
+The first is integration by parts: E[(∂U/∂θᵢ)²] = T E[∂²U/∂θᵢ²] on the target. So the
+gradients of chains that run anyway are enough, with the curvature of the prior in them.
+
+D. Dauphin, H. de Vries and Y. Bengio, Equilibrated adaptive learning rates for
+non-convex optimization, NeurIPS 2015, on diagonal metrics where U is not convex.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from sgld_jax.kernels.baoa import baoa
+from sgld_jax.preconditioners import diagonal
+from sgld_jax.seeding import seed
+from sgld_jax.tuning.landscape import Landscape
+
+PyTree = Any
+
+FRICTION = 0.01
+BLOCK = 50  # updates of one call, within which the metric stays
+_BEST = 0.85  # mean exp(−|ΔH|) of an update
+_FIRST = 1e-2  # the time step h, before anything is known
+_PROBES = 16  # of the Hessian at the start
+_LOST = 1e3  # an energy error with which a chain is put back
+
+
+class Own(NamedTuple):
+    """What chains have settled on.
+
+    Attributes:
+      x: where they are, `[C, d]`.
+      scale: G of every chain, `[C, d]`.
+      step_size: ε of every chain, `[C]`.
+      kept: mean exp(−|ΔH|) of every chain over the last third, `[C]`.
+      potential: mean U of every chain, block by block, `[n, C]`.
+      gradients: what it took for each chain.
+    """
+
+    x: np.ndarray
+    scale: np.ndarray
+    step_size: np.ndarray
+    kept: np.ndarray
+    potential: np.ndarray
+    gradients: int
+
+
+class _Walk(NamedTuple):
+    """Chains on their way; `before` is the update of which the energy is to be known.
+
+    Attributes:
+      x: `[C, d]`.
+      state: of `baoa`.
+      log_h: logarithm of the time step, `[C]`.
+      before: the update before this one.
+    """
+
+    x: Any
+    state: Any
+    log_h: jax.Array
+    before: "_Before"
+
+
+class _Before(NamedTuple):
+    """An update: from x with U and its gradient, by a velocity after the kick."""
+
+    x: Any
+    value: jax.Array
+    grads: jax.Array
+    kicked: jax.Array
+
+
+def adapt_own(
+    land: Landscape, x: Any, key: jax.Array, data: PyTree, updates: int
+) -> Own:
+    """Runs `baoa` from x `[C, d]`, and adapts metric and step as it goes."""
+    block = jax.jit(functools.partial(_block, land))
+    walk_key, key = jax.random.split(key)
+    walk = _started(land, jnp.asarray(x), walk_key, data)
+    square, all_kept, values = _row_norms(land, walk.x, key, data), [], []
+    for k in range(-(-updates // BLOCK)):
+        walk, seen, kept, value = block(walk, 1 / square, data)
+        all_kept += [np.asarray(kept, np.float64)]
+        values += [np.asarray(value, np.float64)]
+        # Later gradients count for more: the k-th for k, so that starts are forgotten.
+        new = square + 2 / (k + _PROBES) * (seen - square)
+        walk = _in_units(walk, square / new)
+        square = new
+    eps = np.exp(2 * np.asarray(walk.log_h, np.float64)) * (1 - FRICTION / 2)
+    return Own(
+        np.asarray(walk.x),
+        np.asarray(1 / square, np.float64),
+        eps,
+        np.mean(all_kept[-(-2 * len(all_kept) // 3) :], 0),
+        np.asarray(values),
+        len(values) * BLOCK + 2 * _PROBES,
+    )
+
+
+def _started(land: Landscape, x: jax.Array, key: jax.Array, data: PyTree) -> _Walk:
+    sampler = baoa(1.0, FRICTION, preconditioner=diagonal(1.0))
+    keys = jax.random.split(key, len(x))
+    state = jax.vmap(lambda x, key: seed(sampler.init(x), key))(x, keys)
+    value, grads = jax.jit(jax.vmap(jax.value_and_grad(land.value), (0, None)))(x, data)
+    log_h = jnp.full(len(x), np.log(_FIRST), x.dtype)
+    before = _Before(x, value, grads, jnp.zeros_like(x))
+    return _Walk(x, state, log_h, before)
+
+
+def _row_norms(land: Landscape, x: jax.Array, key: jax.Array, data: PyTree) -> Any:
+    """The length of each row of the Hessian, `[C, d]`: a first guess, and a high one.
+
+    That of row i is the root of E[(Hz)ᵢ²] with z ~ N(0, I), by some z.
+    """
+    slope = jax.grad(land.value)
+
+    def square(x: jax.Array, z: jax.Array, data: PyTree) -> jax.Array:
+        return jax.jvp(lambda x: slope(x, data), (x,), (z,))[1] ** 2
+
+    def norms(x: jax.Array, key: jax.Array, data: PyTree) -> jax.Array:
+        z = jax.random.normal(key, (_PROBES, *x.shape), x.dtype)
+        return jnp.sqrt(jax.lax.map(lambda z: square(x, z, data), z).mean(0))
+
+    keys = jax.random.split(key, len(x))
+    return jax.jit(jax.vmap(norms, (0, 0, None)))(x, keys, data)
+
+
+def _block(
+    land: Landscape, walk: _Walk, G: jax.Array, data: PyTree
+) -> tuple[_Walk, jax.Array, jax.Array, jax.Array]:
+    """50 updates; log h climbs by what exp(−|ΔH|) has more than .85.
+
+    Returns:
+      The chains; the mean square of their gradients `[C, d]`; the mean exp(−|ΔH|) and
+      the mean U, `[C]`.
+    """
+    value_and_slope = jax.value_and_grad(land.value)
+
+    def one(walk: _Walk, G: jax.Array) -> tuple:
+        h = jnp.exp(walk.log_h)
+        value, grads = value_and_slope(walk.x, data)
+        error = energy_error(walk.before, walk.state.velocity, value, grads, G, h)
+        fine = error < _LOST  # and no NaN
+        walk = walk._replace(x=jnp.where(fine, walk.x, walk.before.x))
+        value = jnp.where(fine, value, walk.before.value)
+        grads = jnp.where(fine, grads, walk.before.grads)
+        kept = jnp.where(fine, jnp.exp(-jnp.abs(error)), 0.0)
+        return _moved(walk, fine, value, grads, G, kept)
+
+    def update(carry: tuple, _: Any) -> tuple:
+        walk, total = carry
+        walk, grads, kept, value = jax.vmap(one)(walk, G)
+        return (walk, total + grads**2), (kept, value)  # squares
+
+    carry = walk, jnp.zeros_like(G)
+    (walk, total), (kept, value) = jax.lax.scan(update, carry, length=BLOCK)
+    return walk, total / BLOCK, kept.mean(0), value.mean(0)
+
+
+def _moved(
+    walk: _Walk, fine: Any, value: Any, grads: Any, G: Any, kept: Any
+) -> tuple[_Walk, jax.Array, jax.Array, jax.Array]:
+    """One update by `baoa`, with a step that has learned from the one before."""
+    count = walk.state.count.astype(kept.dtype)
+    log_h = walk.log_h + 0.5 / (1 + count / 20) ** 0.6 * (kept - _BEST)
+    log_h = jnp.minimum(log_h, 0.0)
+    still = jnp.where(fine, jnp.exp(log_h - walk.log_h), 0.0)  # v is in units of h
+    state = walk.state._replace(velocity=still * walk.state.velocity)
+    eps = jnp.exp(2 * log_h) * (1 - FRICTION / 2)
+    sampler = baoa(eps, FRICTION, preconditioner=diagonal(G))
+    moves: Any
+    moves, state = sampler.update(grads, state, walk.x, value=value)
+    kicked = 2 * moves - state.velocity  # pyright: ignore
+    before = _Before(walk.x, value, grads, kicked)
+    x = optax.apply_updates(walk.x, moves)
+    return _Walk(x, state, log_h, before), grads, kept, value
+
+
+def energy_error(
+    before: _Before, velocity: Any, value: Any, grads: Any, G: Any, h: Any
+) -> jax.Array:
+    """What an update of `baoa` has added to the energy, but for friction and noise.
+
+        ΔH = U' − U − (m·g + v'·g')/2 + h² (g'ᵀGg' − gᵀGg)/8
+
+    m is the velocity after the kick, v' that after friction and noise. It is the error
+    of a step of the Verlet method from half a kick to half a kick: 0 as h → 0.
+    """
+    work = (before.kicked @ before.grads + velocity @ grads) / 2
+    kicks = jnp.sum(G * grads**2) - jnp.sum(G * before.grads**2)
+    return value - before.value - work + h**2 * kicks / 8  # energy
+
+
+def _in_units(walk: _Walk, ratio: jax.Array) -> _Walk:
+    """Velocities where G has grown by `ratio`: they are in units of its root."""
+    root = jnp.sqrt(ratio)
+    state = walk.state._replace(velocity=root * walk.state.velocity)
+    before = walk.before._replace(kicked=root * walk.before.kicked)
+    return walk._replace(state=state, before=before)
