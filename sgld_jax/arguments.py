@@ -23,7 +23,21 @@ def check_count(name: str, value: Any, least: int) -> None:
         raise ValueError(f"{name}={value}: expected at least {least}.")
 
 
-def check_takes(function: Any, arguments: str, name: str, remedy: str = "") -> None:
+def declares_key(function: Any) -> bool:
+    """Whether a function has an argument `key` to be given by name."""
+    try:
+        found = inspect.signature(function).parameters.get("key")
+    except (TypeError, ValueError):
+        return False
+    return found is not None and found.kind in (
+        inspect.Parameter.KEYWORD_ONLY,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+    )
+
+
+def check_takes(
+    function: Any, arguments: str, name: str, remedy: str = "", key: bool = False
+) -> None:
     """Raises `TypeError` unless `function` can be called as `function(arguments)`.
 
     Args:
@@ -31,6 +45,7 @@ def check_takes(function: Any, arguments: str, name: str, remedy: str = "") -> N
       arguments: their names, such as "params, batch".
       name: what the function is called where it was given.
       remedy: a sentence for functions of other arguments.
+      key: whether it may want `key=` besides.
     """
     if not callable(function):
         raise TypeError(
@@ -41,7 +56,8 @@ def check_takes(function: Any, arguments: str, name: str, remedy: str = "") -> N
     except (TypeError, ValueError):  # built in: its call will tell
         return
     try:
-        signature.bind(*arguments.split(", "))
+        named = {"key": None} if key and declares_key(function) else {}
+        signature.bind(*arguments.split(", "), **named)
     except TypeError:
         raise TypeError(
             f"{name}{signature} cannot be called with ({arguments}). {remedy}".strip()

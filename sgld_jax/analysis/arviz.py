@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgld_jax.analysis.draws import named_arrays, usable_weights
+from sgld_jax.arguments import declares_key
 from sgld_jax.warn import warn
 
 PyTree = Any
@@ -208,6 +209,11 @@ def _pointwise(log_likelihood: Any, samples: Any, data: PyTree) -> PyTree:
     if of_batch is not None and data is None:
         raise ValueError(
             "log_likelihood is a potential: pass data=, all rows it is of, too."
+        )
+    if declares_key(of_batch):
+        raise ValueError(
+            "The likelihoods of this potential are random: expected exact ones, a "
+            "function log_likelihood(params)."
         )
 
     def of_draw(params: PyTree, data: PyTree) -> PyTree:

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from jax.core import Tracer
 
-from sgld_jax.arguments import check_takes, shown
+from sgld_jax.arguments import shown
 from sgld_jax.engine.devices import Layout, layout_of
 from sgld_jax.keys import is_key
 from sgld_jax.leaves import instances, paths
@@ -29,17 +29,6 @@ def check_sampler(sampler: Any) -> None:
             f"sampler={shown(sampler)}: expected an optax.GradientTransformation, such "
             f"as sgld_jax.sgld(1e-3)."
         )
-
-
-def check_potential(potential: Any) -> None:
-    """Raises `TypeError` unless `potential` can be called with `(params, batch)`."""
-    check_takes(
-        potential,
-        "params, batch",
-        "potential",
-        "For a log density without data: sgld_jax.from_log_density(log_density); with "
-        "data: sgld_jax.minibatch_potential(...).",
-    )
 
 
 def check_chain(chain: Any) -> None:

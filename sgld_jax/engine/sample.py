@@ -15,7 +15,6 @@ from sgld_jax.engine.checks import (
     check_chain,
     check_distinct_keys,
     check_not_traced,
-    check_potential,
     check_room,
     check_sampler,
 )
@@ -30,7 +29,12 @@ from sgld_jax.engine.stopping import Stopping
 from sgld_jax.engine.update import advance
 from sgld_jax.potentials.batches import Batches, check_batches, full_batch
 from sgld_jax.potentials.data import num_rows
-from sgld_jax.potentials.potential import Potential, check_num_data, without_jit
+from sgld_jax.potentials.potential import (
+    Potential,
+    check_is_potential,
+    check_num_data,
+    without_jit,
+)
 from sgld_jax.warn import warn
 
 PyTree = Any
@@ -66,7 +70,9 @@ def sample(
       key: a seed or key; starting points, noise and batches branch from it.
       sampler: a kernel, or any optax transformation around one. Its key slots are
         filled anew, so it needs no key of its own.
-      potential: `(params, batch) -> scalar`, the negative log density.
+      potential: `(params, batch) -> scalar`, the negative log density; or an unbiased
+        estimate of it, `(params, batch, *, key) -> scalar`, which gets another key in
+        every update of every chain.
       init: `key -> params`, called once per chain, or `stacked(params)`.
       num_samples: S, draws to keep of each chain.
       num_chains: C. Chain i draws the same noise whatever the number.
@@ -106,7 +112,7 @@ def sample(
       >>> samples.params.shape
       (8, 100, 3)
     """
-    check_potential(potential)
+    check_is_potential(potential)
     stopping = Stopping(until)
     plan = _plan(num_samples, burn_in, thinning, resumed=False)
     check_room(None, plan.total)
@@ -178,7 +184,7 @@ def resume(
     check_chain(chain)
     check_not_traced(chain)
     check_sampler(sampler)
-    check_potential(potential)
+    check_is_potential(potential)
     stopping = Stopping(until)
     feed = None
     if loader is not None:

@@ -1,5 +1,6 @@
 """One update of all chains: gradient, sampler, new positions."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -7,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from sgld_jax.arguments import declares_key
 from sgld_jax.engine.chain import Chain
 from sgld_jax.engine.checks import (
     check_chain,
     check_exact,
-    check_potential,
     check_sampler,
 )
 from sgld_jax.engine.devices import on_auto_axes
@@ -24,10 +25,12 @@ from sgld_jax.potentials.batches import (
     full_batch,
 )
 from sgld_jax.potentials.data import num_rows
-from sgld_jax.potentials.potential import Potential, check_num_data
+from sgld_jax.potentials.potential import Potential, check_is_potential, check_num_data
 from sgld_jax.states import positions
 
 PyTree = Any
+
+RANDOM = 0x8000_0014  # the stream of a potential, beside those of chain.py
 
 
 def step(
@@ -46,7 +49,7 @@ def step(
     Args:
       chain: from `start`, an earlier `step`, or the `final` of a run.
       sampler: as given to `start`.
-      potential: `(params, batch) -> scalar`.
+      potential: `(params, batch) -> scalar`, or `(params, batch, *, key) -> scalar`.
       data: arrays `[N, ...]`, or None. Inside `jax.jit`, hand them in as an argument.
       batches: as given to `start`.
       batch: in place of data and batches, the rows of this update, arrays `[n, ...]`
@@ -73,7 +76,7 @@ def step(
     check_chain(chain)
     check_sampler(sampler)
     chain = with_state_of(sampler, chain)
-    check_potential(potential)
+    check_is_potential(potential)
     check_batches(batches, data)
     if batch is None:
         check_num_data(potential, data)
@@ -109,7 +112,8 @@ def advance(
     """
 
     def move(chain: Chain, batch: PyTree) -> tuple[Chain, jax.Array]:
-        value, grads = jax.value_and_grad(_checked(potential))(chain.params, batch)
+        now = _checked(_with_key(potential, chain))
+        value, grads = jax.value_and_grad(now)(chain.params, batch)
         update = optax.with_extra_args_support(sampler).update
         updates, state = update(grads, chain.state, chain.params, value=value)
         params = optax.apply_updates(chain.params, updates)
@@ -138,6 +142,28 @@ def advance(
     else:
         every = _in_streams(of_one_stream, batches.shared_by)
     return on_auto_axes(every, chain, data)
+
+
+def _with_key(potential: Callable, chain: Chain) -> Callable:
+    """The potential of `(params, batch)`, with this update's key if it declares one.
+
+    That branches off the key of the chain's sampler, by a tag that is no count.
+    """
+    if not declares_key(potential):
+        return potential
+    if positions(chain.state):
+        raise ValueError(
+            "The potential declares key=, and this kernel accepts or rejects by its "
+            "value: it must be U itself. Take sghmc or sgld for one that is random."
+        )
+    keys = [x for x in jax.tree.leaves(chain.state) if is_key(x)]
+    if not keys:
+        raise ValueError(
+            "The potential declares key=, and the sampler has no key for it to branch "
+            "from: expected one with noise, such as sgld_jax.sgld(step_size)."
+        )
+    key = jax.random.fold_in(jax.random.fold_in(keys[0], RANDOM), chain.count)
+    return functools.partial(potential, key=key)  # random
 
 
 def _leading(chains: Chain) -> BatchState:

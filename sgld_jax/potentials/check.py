@@ -6,10 +6,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sgld_jax.arguments import check_takes
 from sgld_jax.leaves import paths
 from sgld_jax.potentials.data import num_rows
-from sgld_jax.potentials.potential import Potential, check_num_data
+from sgld_jax.potentials.potential import Potential, check_is_potential, check_num_data
 
 PyTree = Any
 
@@ -50,7 +49,11 @@ def check_potential(potential: Potential, params: PyTree, data: PyTree = None) -
         ...
       ValueError: Over an epoch of batches the potential averages to 34, and is 285 ...
     """
-    check_takes(potential, "params, batch", "potential")
+    check_is_potential(
+        potential,
+        "Check it with a key held: lambda params, batch: potential(params, batch, "
+        "key=jax.random.key(0)).",
+    )
     check_num_data(potential, data)
     value = _value(potential, params, data)
     again = _value(potential, params, data)

@@ -3,8 +3,10 @@
     U(θ) = −log p(θ) − Σᵢ log p(xᵢ|θ)                    the sum over all N data
     Ũ(θ) = −log p(θ) − (N/n) Σ_{i in batch} log p(xᵢ|θ)   its unbiased estimate
 
-A potential has no key and no mutable state. Dropout and batch normalisation are
-not likelihoods: use GroupNorm, LayerNorm or filter response normalisation.
+A potential has no mutable state. One that declares `key`, `(params, batch, *, key)`, is
+an unbiased estimate of U by random numbers, and gets a key of its own in every update
+of every chain. Dropout and batch normalisation are no such estimates, and no
+likelihoods: use GroupNorm, LayerNorm or filter response normalisation.
 """
 
 import dataclasses
@@ -15,7 +17,7 @@ from typing import Any, Protocol
 import jax
 import jax.numpy as jnp
 
-from sgld_jax.arguments import check_count, check_takes
+from sgld_jax.arguments import check_count, check_takes, declares_key
 from sgld_jax.potentials.data import num_rows
 
 PyTree = Any
@@ -34,8 +36,11 @@ class _Minibatch:
     num_data: int
 
     def __call__(self, params: PyTree, batch: PyTree) -> jax.Array:
+        return self._value(params, batch, self.log_likelihood(params, batch))
+
+    def _value(self, params: PyTree, batch: PyTree, each: Any) -> jax.Array:
         log_prior = _scalar(self.log_prior(params), "log_prior(params)")
-        each = jnp.asarray(self.log_likelihood(params, batch))
+        each = jnp.asarray(each)
         n = num_rows(batch)
         if each.shape != (n,):
             raise ValueError(
@@ -44,6 +49,12 @@ class _Minibatch:
                 f"would lose the factor N/n; drop the reduction."
             )
         return -log_prior - (self.num_data / n) * jnp.sum(each)  # the potential
+
+
+class _RandomMinibatch(_Minibatch):
+    def __call__(self, params: PyTree, batch: PyTree, *, key: jax.Array) -> jax.Array:
+        each = self.log_likelihood(params, batch, key=key)  # pyright: ignore
+        return self._value(params, batch, each)
 
 
 def minibatch_potential(
@@ -56,7 +67,8 @@ def minibatch_potential(
     Args:
       log_prior: `params -> log p(θ)`, a scalar, up to a constant.
       log_likelihood: `(params, batch) -> [n]`, one log p(xᵢ|θ) per example of the
-        batch; parts of a batch have a leading axis n.
+        batch; parts of a batch have a leading axis n. Or `(params, batch, *, key)`, an
+        unbiased estimate of them by random numbers; then the potential takes a key.
       num_data: N, the number of examples in the whole data set, not in a batch.
 
     Returns:
@@ -79,11 +91,10 @@ def minibatch_potential(
       10.5
     """
     check_takes(log_prior, "params", "log_prior")
-    check_takes(log_likelihood, "params, batch", "log_likelihood")
+    check_takes(log_likelihood, "params, batch", "log_likelihood", key=True)
     check_count("num_data", num_data, 1)
-    return _Minibatch(
-        without_jit(log_prior), without_jit(log_likelihood), int(num_data)
-    )
+    kind = _RandomMinibatch if declares_key(log_likelihood) else _Minibatch
+    return kind(without_jit(log_prior), without_jit(log_likelihood), int(num_data))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,6 +136,25 @@ def from_log_density(log_density: Callable[[PyTree], jax.Array]) -> Potential:
         "With data: sgld_jax.minibatch_potential(log_prior, log_likelihood, num_data).",
     )
     return _Density(without_jit(log_density))
+
+
+def check_is_potential(potential: Any, random: str = "") -> None:
+    """Raises `TypeError` unless `potential` can be called with `(params, batch)`.
+
+    Args:
+      potential: what was given; it may declare `key` besides.
+      random: a sentence for one that does, where that is refused.
+    """
+    check_takes(
+        potential,
+        "params, batch",
+        "potential",
+        "For a log density without data: sgld_jax.from_log_density(log_density); with "
+        "data: sgld_jax.minibatch_potential(...).",
+        key=True,
+    )
+    if random and declares_key(potential):
+        raise ValueError(f"The potential declares key=, and is random. {random}")
 
 
 def without_jit(function: Callable) -> Callable:

@@ -7,7 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from sgld_jax.arguments import declares_key
 from sgld_jax.engine.samples import Samples
+from sgld_jax.engine.update import RANDOM
 from sgld_jax.kernels.sgld import SGLDState
 from sgld_jax.keys import as_key
 from sgld_jax.leaves import instances
@@ -31,6 +33,8 @@ class BiasReport(NamedTuple):
       predicted: 1 + ε E[gᵀGg]/(2dT), what it is for SGLD at this step; 1 for `mala`;
         NaN for kernels of another law.
       predicted_error: its error.
+      noise_ratio: E[ε tr(GV)/(2dT)] of SGLD along the run, `[S]`: what of the
+        prediction is the noise V of batches; 0 without any, NaN for other kernels.
       z: measured less predicted, or less 1 where nothing is predicted, in errors.
       explained: whether that is within 4.5.
       explanation: in words.
@@ -40,6 +44,7 @@ class BiasReport(NamedTuple):
     measured_error: float
     predicted: float
     predicted_error: float
+    noise_ratio: np.ndarray
     z: float
     explained: bool
     explanation: str
@@ -47,7 +52,11 @@ class BiasReport(NamedTuple):
     def __str__(self) -> str:
         lines = [f"measured   {self.measured:8.4f} ± {self.measured_error:.4f}"]
         if np.isfinite(self.predicted):
-            lines += [f"predicted  {self.predicted:8.4f} ± {self.predicted_error:.4f}"]
+            noise = np.mean(self.noise_ratio)
+            lines += [
+                f"predicted  {self.predicted:8.4f} ± {self.predicted_error:.4f}, of "
+                f"which {noise:.4f} by the noise of gradients"
+            ]
         lines += [f"z          {self.z:8.2f}", self.explanation]
         return "\n".join(lines)
 
@@ -78,8 +87,8 @@ def bias_check(
         positions; the chains that failed are left out.
       sampler: of that run.
       potential: of that run.
-      key: a seed or key of the batches that are drawn here, another than the run's; not
-        needed for full batches.
+      key: a seed or key of the batches, or of the random potential, that are drawn
+        here, another than the run's; else not needed.
       data: of that run.
       batches: `full_batch()`, or `with_replacement(n)` as the run had it.
       temperature: T; only for samplers that are not ours, and have no trace of it.
@@ -103,27 +112,32 @@ def bias_check(
       (True, True)
     """
     samples, T = _checked(samples, potential, data, batches, temperature)
-    if key is None and batches.batch_size is not None:
-        raise ValueError("Batches are drawn here: expected key=, not that of the run.")
-    product, cost = _products(samples, sampler, potential, key, data, batches)
+    if key is None and (batches.batch_size is not None or declares_key(potential)):
+        raise ValueError(
+            "Batches or random numbers of the potential are drawn here: expected key=, "
+            "not that of the run."
+        )
+    product, cost, smooth = _products(samples, sampler, potential, key, data, batches)
     d = sum(x[0, 0].size for x in jax.tree.leaves(samples.params))
     streams = samples.streams
     measured, error = _mean(product / (d * T), streams)
     state = samples.final.state
     if positions(state):  # a kernel that accepts or rejects has no bias
-        cost = np.zeros_like(cost)
+        cost = smooth = np.zeros_like(cost)
+    ratio = (cost - smooth).mean(0) / (2 * d * T)
     known = instances(state, SGLDState) or positions(state) or not traces(state)
     if not known:
         z = _z((measured - 1) / error, len(np.unique(streams)))
         words = _in_words(measured, error, None, z)
         nan = float("nan")
-        return BiasReport(measured, error, nan, nan, z, abs(z) < Z, words)
+        ratio = np.full_like(ratio, nan)
+        return BiasReport(measured, error, nan, nan, ratio, z, abs(z) < Z, words)
     predicted, predicted_error = _mean(1 + cost / (2 * d * T), streams)
     difference, its_error = _mean((product - cost / 2) / (d * T) - 1, streams)
     z = _z(difference / its_error, len(np.unique(streams)))
     words = _in_words(measured, error, predicted, z)
     both = predicted, predicted_error
-    return BiasReport(measured, error, *both, z, abs(z) < Z, words)
+    return BiasReport(measured, error, *both, ratio, z, abs(z) < Z, words)
 
 
 def _products(
@@ -133,38 +147,49 @@ def _products(
     key: Any,
     data: PyTree,
     batches: Batches,
-) -> tuple[np.ndarray, np.ndarray]:
-    """(θ − c)·g and ε gᵀGg of every draw, float64 `[C, S]`.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(θ − c)·g, ε gᵀGg and ε gᵀGg' of every draw, float64 `[C, S]`.
 
-    εGg is the difference of two updates with the same noise, without and with the
-    gradient; so nothing need be known of the sampler's step and metric.
+    g' is a gradient with other batches and random numbers, so that the last is free of
+    their noise. εGg is the difference of two updates with the same noise, without and
+    with the gradient; so nothing need be known of the sampler's step and metric.
     """
+    is_noisy = batches.batch_size is not None or declares_key(potential)
     key = as_key(0 if key is None else key)
     update = optax.with_extra_args_support(sampler).update
     center = jax.tree.map(lambda x: np.float32(x.mean((0, 1))), samples.params)
     num_data = 0 if data is None else num_rows(data)
 
-    def one(params: PyTree, state: PyTree, stream: Any, data: PyTree) -> tuple:
-        indices, _ = batches.next(stream, num_data)
-        batch = batches.take(data, indices)
-        value, g = jax.value_and_grad(potential)(params, batch)
+    def one(params: Any, state: Any, stream: Any, key: Any, data: PyTree) -> tuple:
+        def value_and_slope(stream: Any, key: Any) -> tuple:
+            indices, stream = batches.next(stream, num_data)
+            batch = batches.take(data, indices)
+            given = {"key": key} if declares_key(potential) else {}
+            return *jax.value_and_grad(potential)(params, batch, **given), stream
+
+        value, g, stream = value_and_slope(stream, key)
+        other = g
+        if is_noisy:
+            _, other, _ = value_and_slope(stream, jax.random.fold_in(key, 1))
         none = jax.tree.map(jnp.zeros_like, g)
         still, moved = (update(x, state, params, value=value)[0] for x in (none, g))
         away = jax.tree.map(jnp.subtract, params, center)
-        return _dot(away, g), _dot(g, jax.tree.map(jnp.subtract, still, moved))
+        drift = jax.tree.map(jnp.subtract, still, moved)
+        return _dot(away, g), _dot(g, drift), _dot(other, drift)
 
     def every(draws: PyTree, state: PyTree, data: PyTree) -> tuple:
         def of_draw(k: jax.Array) -> tuple:
             params = jax.tree.map(lambda x: x[:, k], draws)
             keys = jax.random.split(jax.random.fold_in(key, k), samples.num_chains)
             streams = jax.vmap(batches.init)(keys)
-            return jax.vmap(one, (0, 0, 0, None))(params, state, streams, data)
+            keys = jax.vmap(lambda x: jax.random.fold_in(x, RANDOM))(keys)
+            return jax.vmap(one, (0, 0, 0, 0, None))(params, state, streams, keys, data)
 
         return jax.lax.map(of_draw, jnp.arange(samples.num_samples))
 
     found = jax.jit(every)(samples.params, samples.final.state, data)
-    product, cost = (np.asarray(x, np.float64).T for x in found)
-    return product, cost
+    product, cost, smooth = (np.asarray(x, np.float64).T for x in found)
+    return product, cost, smooth
 
 
 def _dot(a: PyTree, b: PyTree) -> jax.Array:

@@ -8,12 +8,11 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 
 from sgld_jax.arguments import shown
-from sgld_jax.engine.checks import check_potential
 from sgld_jax.keys import as_key
 from sgld_jax.leaves import check_positive
 from sgld_jax.potentials.batches import Batches, check_batches, full_batch
 from sgld_jax.potentials.data import num_rows
-from sgld_jax.potentials.potential import Potential, check_num_data
+from sgld_jax.potentials.potential import Potential, check_is_potential, check_num_data
 from sgld_jax.preconditioners import Preconditioner, check_preconditioner, identity
 from sgld_jax.tuning.gaussian_laws import (
     KERNELS,
@@ -248,7 +247,10 @@ def _check(
     temperature: Any,
     tolerance: Any,
 ) -> None:
-    check_potential(potential)
+    check_is_potential(
+        potential,
+        "auto_step_size knows the noise of batches alone: give one without key=.",
+    )
     check_batches(batches, data)
     check_num_data(potential, data)
     check_preconditioner(preconditioner)

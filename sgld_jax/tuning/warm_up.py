@@ -11,7 +11,6 @@ from jax.flatten_util import ravel_pytree
 
 from sgld_jax.arguments import check_count, check_takes
 from sgld_jax.engine.chain import Stacked, stacked
-from sgld_jax.engine.checks import check_potential
 from sgld_jax.engine.sample import resume, sample
 from sgld_jax.engine.samples import Samples
 from sgld_jax.kernels.baoa import baoa
@@ -20,7 +19,7 @@ from sgld_jax.kernels.sghmc import sghmc
 from sgld_jax.kernels.sgld import sgld
 from sgld_jax.keys import as_key, chain_keys
 from sgld_jax.potentials.batches import Batches, check_batches, full_batch
-from sgld_jax.potentials.potential import Potential, check_num_data
+from sgld_jax.potentials.potential import Potential, check_is_potential, check_num_data
 from sgld_jax.preconditioners import dense
 from sgld_jax.tuning.adaptation import Adapted, adapt, short_steps_between
 from sgld_jax.tuning.correlation import autocorrelation_time
@@ -109,14 +108,15 @@ def warm_up(
     """
     _check(potential, init, num_chains, kernel, data, batches, metric)
     began, given = time.perf_counter(), {"data": data, "batches": batches}
-    keys = jax.random.split(as_key(key), 4)
-    starts, land = _starts(potential, init, keys[0], num_chains)
+    keys = jax.random.split(as_key(key), 3)
+    init_key, away_key = jax.random.split(keys[0])
+    starts, land = _starts(potential, init, init_key, num_chains)
     if metric == "diagonal" or (metric == "auto" and land.dim > _LARGEST):
         _check_diagonal(kernel, batches)
         is_optimum = isinstance(init, Stacked)
         return warm_up_many(land, starts, is_optimum, keys[1], data)
     _check_dense(land, init, num_chains)
-    away = jax.random.uniform(keys[3], starts.shape, starts.dtype, -_RANGE, _RANGE)
+    away = jax.random.uniform(away_key, starts.shape, starts.dtype, -_RANGE, _RANGE)
     starts = starts + away
     places = descend(land, starts, data)
     adapted = adapt(land, places, keys[1], data)
@@ -248,7 +248,10 @@ def _check(
     batches: Any,
     metric: Any,
 ) -> None:
-    check_potential(potential)
+    check_is_potential(
+        potential,
+        "warm_up compares values of U: give one without, such as its mean over keys.",
+    )
     check_batches(batches, data)
     check_num_data(potential, data)
     check_count("num_chains", num_chains, 2)
