@@ -360,7 +360,7 @@ def test_a_logistic_regression_has_nearly_the_bias_of_its_gaussian(kernel, schem
         potential,
         sgld_jax.stacked(jnp.asarray(starts)),
         num_chains=len(starts),
-        num_samples=100,
+        num_samples=200,
         burn_in=int(5 * found.memory),
         thinning=11 if scheme == "shuffled" else max(5, int(found.memory / 2)),
         data=data,

@@ -10,9 +10,10 @@ import optax
 
 from sgld_jax.engine.chain import stacked
 from sgld_jax.kernels.baoa import baoa
+from sgld_jax.potentials.batches import Batches
 from sgld_jax.preconditioners import own_diagonal
 from sgld_jax.tuning.landscape import Landscape
-from sgld_jax.tuning.own_metric import BLOCK, FRICTION, adapt_own
+from sgld_jax.tuning.own_metric import BLOCK, Run, adapt_own
 from sgld_jax.tuning.warm_up_report import WarmUp
 
 PyTree = Any
@@ -59,7 +60,13 @@ class ManyReport(NamedTuple):
 
 
 def warm_up_many(
-    land: Landscape, starts: jax.Array, is_optimum: bool, key: jax.Array, data: PyTree
+    land: Landscape,
+    starts: jax.Array,
+    is_optimum: bool,
+    key: jax.Array,
+    data: PyTree,
+    batches: Batches,
+    tolerance: float,
 ) -> WarmUp:
     """Adam to an optimum, then `baoa` while a metric and a step adapt.
 
@@ -67,16 +74,19 @@ def warm_up_many(
       land: U of all data.
       starts: `[C, d]`.
       is_optimum: whether there is nothing to descend.
-      key: of the noise.
+      key: of noise and batches.
       data: of the potential.
+      batches: which rows an update sees.
+      tolerance: of the standard deviation, of what batches may add to it.
     """
-    began = time.perf_counter()
-    x = starts if is_optimum else _descended(land, starts, data)
-    own = adapt_own(land, x, key, data, _ADAPTING)
+    began, keys = time.perf_counter(), jax.random.split(key)
+    run = Run.of(land, batches, tolerance)
+    x = starts if is_optimum else _descended(run, starts, keys[1], data)
+    own = adapt_own(run, x, keys[0], data, _ADAPTING)
     step_size = float(np.exp(np.log(own.step_size).mean()))
     # A step of a chain's own is a factor of its metric.
     scale = own.scale * (own.step_size / step_size)[:, None]
-    sampler = baoa(step_size, FRICTION, preconditioner=own_diagonal())
+    sampler = baoa(step_size, run.friction, preconditioner=own_diagonal())
     dtype = jnp.result_type(float)
     trees = (jax.vmap(land.unravel)(jnp.asarray(a, dtype)) for a in (own.x, scale))
     report = ManyReport(
@@ -89,33 +99,34 @@ def warm_up_many(
         (),
     )
     report = report._replace(warnings=_doubts(report))
-    plan = _BURN_IN, BLOCK, step_size, scale, 0.0
+    bias = 0.0 if batches.batch_size is None else tolerance
+    plan = _BURN_IN, BLOCK, step_size, scale, bias
     return WarmUp(sampler, stacked(*trees), *plan, report)
 
 
-def _descended(land: Landscape, x: jax.Array, data: PyTree) -> jax.Array:
-    """The lowest point on the way of Adam from every start, `[C, d]`."""
+def _descended(run: Run, x: jax.Array, key: jax.Array, data: PyTree) -> jax.Array:
+    """Where Adam comes to from every start, `[C, d]`."""
     optimizer = optax.adam(optax.cosine_decay_schedule(_RATE, _DESCENT))
-    value_and_slope = jax.value_and_grad(land.value)
 
-    def way(x: jax.Array, data: PyTree) -> tuple[jax.Array, jax.Array]:
+    def way(x: jax.Array, key: jax.Array, data: PyTree) -> tuple:
         def step(carry: tuple, _: Any) -> Any:
-            x, state, lowest, least = carry
-            value, grads = value_and_slope(x, data)
-            lower = value < least
-            lowest, least = jnp.where(lower, x, lowest), jnp.where(lower, value, least)
+            x, state, stream = carry
+            rows, stream = run.next_rows(stream, data)
+            value, grads = run.value_and_slope(x, rows, data)
             moves, state = optimizer.update(grads, state, x)
-            return (optax.apply_updates(x, moves), state, lowest, least), None
+            return (optax.apply_updates(x, moves), state, stream), value
 
-        first = x, optimizer.init(x), x, jnp.full([], jnp.inf, x.dtype)
-        (_, _, lowest, least), _ = jax.lax.scan(step, first, length=_DESCENT)
-        return lowest, least
+        first = x, optimizer.init(x), run.batches.init(key)
+        (x, _, _), values = jax.lax.scan(step, first, length=_DESCENT)
+        return x, values[0]
 
-    x, least = jax.jit(jax.vmap(way, (0, None)))(x, data)
-    if not np.isfinite(least).all():
+    keys = jax.random.split(key, len(x))
+    x, value = jax.jit(jax.vmap(way, (0, 0, None)))(x, keys, data)
+    lost = ~np.isfinite(value) | ~np.isfinite(x).all(1)
+    if lost.any():
         raise ValueError(
-            f"The potential is not finite where {int((~np.isfinite(least)).sum())} of "
-            f"{len(x)} chains start: look at init, and at the potential there."
+            f"The potential is not finite where {int(lost.sum())} of {len(x)} chains "
+            f"start, or come to: look at init, and at the potential there."
         )
     return x
 

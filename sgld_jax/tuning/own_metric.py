@@ -5,6 +5,9 @@
 
 The first is integration by parts: E[(∂U/∂θᵢ)²] = T E[∂²U/∂θᵢ²] on the target. So the
 gradients of chains that run anyway are enough, with the curvature of the prior in them.
+With minibatches they have the variance V of the batches in them, too. Then GᵢVᵢ ≤ 1,
+and a step of ε = 2αδ warms no coordinate by more than a share δ of T: by the law of
+`baoa` that is εGV/(2α).
 
 D. Dauphin, H. de Vries and Y. Bengio, Equilibrated adaptive learning rates for
 non-convex optimization, NeurIPS 2015, on diagonal metrics where U is not convex.
@@ -19,13 +22,16 @@ import numpy as np
 import optax
 
 from sgld_jax.kernels.baoa import baoa
+from sgld_jax.leaves import where
+from sgld_jax.potentials.batches import Batches, with_replacement
+from sgld_jax.potentials.data import num_rows
 from sgld_jax.preconditioners import diagonal
 from sgld_jax.seeding import seed
 from sgld_jax.tuning.landscape import Landscape
 
 PyTree = Any
 
-FRICTION = 0.01
+FRICTION, FRICTION_OF_BATCHES = 0.01, 0.1
 BLOCK = 50  # updates of one call, within which the metric stays
 _BEST = 0.85  # mean exp(−|ΔH|) of an update
 _FIRST = 1e-2  # the time step h, before anything is known
@@ -53,6 +59,42 @@ class Own(NamedTuple):
     gradients: int
 
 
+class Run(NamedTuple):
+    """How chains run while they adapt.
+
+    Attributes:
+      land: the landscape.
+      batches: rows of an update.
+      friction: α.
+      largest: the ε that no step may exceed.
+    """
+
+    land: Landscape
+    batches: Batches
+    friction: float
+    largest: float
+
+    @classmethod
+    def of(cls, land: Landscape, batches: Batches, tolerance: float) -> "Run":
+        """A run whose standard deviations are too large by a tolerance at most."""
+        if batches.batch_size is None:
+            return cls(land, batches, FRICTION, 1.0)
+        alpha = FRICTION_OF_BATCHES
+        most = 2 * alpha * ((1 + tolerance) ** 2 - 1)
+        # Of all schemes this one has the largest variance.
+        drawn = with_replacement(batches.batch_size)
+        return cls(land, drawn, alpha, most)
+
+    def next_rows(self, stream: Any, data: PyTree) -> tuple[Any, Any]:
+        """Rows of the next update, None for all, and the stream after it."""
+        return self.batches.next(stream, 0 if data is None else num_rows(data))
+
+    def value_and_slope(self, x: Any, rows: Any, data: PyTree) -> tuple:
+        """U of these rows and its gradient; of all for None."""
+        batch = self.batches.take(data, rows)
+        return jax.value_and_grad(self.land.value)(x, batch)
+
+
 class _Walk(NamedTuple):
     """Chains on their way; `before` is the update of which the energy is to be known.
 
@@ -60,32 +102,33 @@ class _Walk(NamedTuple):
       x: `[C, d]`.
       state: of `baoa`.
       log_h: logarithm of the time step, `[C]`.
+      stream: of batches.
       before: the update before this one.
     """
 
     x: Any
     state: Any
     log_h: jax.Array
+    stream: Any
     before: "_Before"
 
 
 class _Before(NamedTuple):
-    """An update: from x with U and its gradient, by a velocity after the kick."""
+    """An update: from x, with U of rows and its gradient, by the kicked velocity."""
 
     x: Any
+    rows: Any
     value: jax.Array
     grads: jax.Array
     kicked: jax.Array
 
 
-def adapt_own(
-    land: Landscape, x: Any, key: jax.Array, data: PyTree, updates: int
-) -> Own:
+def adapt_own(run: Run, x: Any, key: jax.Array, data: PyTree, updates: int) -> Own:
     """Runs `baoa` from x `[C, d]`, and adapts metric and step as it goes."""
-    block = jax.jit(functools.partial(_block, land))
+    block = jax.jit(functools.partial(_block, run))
     walk_key, key = jax.random.split(key)
-    walk = _started(land, jnp.asarray(x), walk_key, data)
-    square, all_kept, values = _row_norms(land, walk.x, key, data), [], []
+    walk = _started(run, jnp.asarray(x), walk_key, data)
+    square, all_kept, values = _row_norms(run, walk.x, key, data), [], []
     for k in range(-(-updates // BLOCK)):
         walk, seen, kept, value = block(walk, 1 / square, data)
         all_kept += [np.asarray(kept, np.float64)]
@@ -94,33 +137,37 @@ def adapt_own(
         new = square + 2 / (k + _PROBES) * (seen - square)
         walk = _in_units(walk, square / new)
         square = new
-    eps = np.exp(2 * np.asarray(walk.log_h, np.float64)) * (1 - FRICTION / 2)
+    eps = np.exp(2 * np.asarray(walk.log_h, np.float64)) * (1 - run.friction / 2)
     return Own(
         np.asarray(walk.x),
         np.asarray(1 / square, np.float64),
         eps,
         np.mean(all_kept[-(-2 * len(all_kept) // 3) :], 0),
         np.asarray(values),
-        len(values) * BLOCK + 2 * _PROBES,
+        len(values) * BLOCK * (1 if run.batches.batch_size is None else 2) + _PROBES,
     )
 
 
-def _started(land: Landscape, x: jax.Array, key: jax.Array, data: PyTree) -> _Walk:
-    sampler = baoa(1.0, FRICTION, preconditioner=diagonal(1.0))
-    keys = jax.random.split(key, len(x))
-    state = jax.vmap(lambda x, key: seed(sampler.init(x), key))(x, keys)
-    value, grads = jax.jit(jax.vmap(jax.value_and_grad(land.value), (0, None)))(x, data)
-    log_h = jnp.full(len(x), np.log(_FIRST), x.dtype)
-    before = _Before(x, value, grads, jnp.zeros_like(x))
-    return _Walk(x, state, log_h, before)
+def _started(run: Run, x: jax.Array, key: jax.Array, data: PyTree) -> _Walk:
+    sampler = baoa(1.0, run.friction, preconditioner=diagonal(1.0))
+    keys = jax.random.split(key, (2, len(x)))
+    state = jax.vmap(lambda x, key: seed(sampler.init(x), key))(x, keys[0])
+
+    def first(x: jax.Array, key: jax.Array, data: PyTree) -> tuple:
+        rows, stream = run.next_rows(run.batches.init(key), data)
+        value, grads = run.value_and_slope(x, rows, data)
+        return stream, _Before(x, rows, value, grads, jnp.zeros_like(x))
+
+    stream, before = jax.jit(jax.vmap(first, (0, 0, None)))(x, keys[1], data)
+    return _Walk(x, state, jnp.full(len(x), np.log(_FIRST), x.dtype), stream, before)
 
 
-def _row_norms(land: Landscape, x: jax.Array, key: jax.Array, data: PyTree) -> Any:
+def _row_norms(run: Run, x: jax.Array, key: jax.Array, data: PyTree) -> jax.Array:
     """The length of each row of the Hessian, `[C, d]`: a first guess, and a high one.
 
     That of row i is the root of E[(Hz)ᵢ²] with z ~ N(0, I), by some z.
     """
-    slope = jax.grad(land.value)
+    slope = jax.grad(run.land.value)
 
     def square(x: jax.Array, z: jax.Array, data: PyTree) -> jax.Array:
         return jax.jvp(lambda x: slope(x, data), (x,), (z,))[1] ** 2
@@ -134,7 +181,7 @@ def _row_norms(land: Landscape, x: jax.Array, key: jax.Array, data: PyTree) -> A
 
 
 def _block(
-    land: Landscape, walk: _Walk, G: jax.Array, data: PyTree
+    run: Run, walk: _Walk, G: jax.Array, data: PyTree
 ) -> tuple[_Walk, jax.Array, jax.Array, jax.Array]:
     """50 updates; log h climbs by what exp(−|ΔH|) has more than .85.
 
@@ -142,23 +189,26 @@ def _block(
       The chains; the mean square of their gradients `[C, d]`; the mean exp(−|ΔH|) and
       the mean U, `[C]`.
     """
-    value_and_slope = jax.value_and_grad(land.value)
 
     def one(walk: _Walk, G: jax.Array) -> tuple:
-        h = jnp.exp(walk.log_h)
-        value, grads = value_and_slope(walk.x, data)
-        error = energy_error(walk.before, walk.state.velocity, value, grads, G, h)
+        rows, stream = run.next_rows(walk.stream, data)
+        value, grads = run.value_and_slope(walk.x, rows, data)
+        then = value, grads  # of the rows of the update before, whose energy is asked
+        if rows is not None:
+            then = run.value_and_slope(walk.x, walk.before.rows, data)
+        velocity, h = walk.state.velocity, jnp.exp(walk.log_h)
+        error = energy_error(walk.before, velocity, then[0], then[1], G, h)
         fine = error < _LOST  # and no NaN
-        walk = walk._replace(x=jnp.where(fine, walk.x, walk.before.x))
-        value = jnp.where(fine, value, walk.before.value)
-        grads = jnp.where(fine, grads, walk.before.grads)
+        here = _Before(walk.x, rows, value, grads, walk.before.kicked)
+        here = where(fine, here, walk.before)
         kept = jnp.where(fine, jnp.exp(-jnp.abs(error)), 0.0)
-        return _moved(walk, fine, value, grads, G, kept)
+        return _moved(run, walk._replace(stream=stream, before=here), fine, G, kept)
 
     def update(carry: tuple, _: Any) -> tuple:
         walk, total = carry
-        walk, grads, kept, value = jax.vmap(one)(walk, G)
-        return (walk, total + grads**2), (kept, value)  # squares
+        walk, kept = jax.vmap(one)(walk, G)
+        seen = walk.before.grads
+        return (walk, total + seen**2), (kept, walk.before.value)  # squares
 
     carry = walk, jnp.zeros_like(G)
     (walk, total), (kept, value) = jax.lax.scan(update, carry, length=BLOCK)
@@ -166,22 +216,26 @@ def _block(
 
 
 def _moved(
-    walk: _Walk, fine: Any, value: Any, grads: Any, G: Any, kept: Any
-) -> tuple[_Walk, jax.Array, jax.Array, jax.Array]:
-    """One update by `baoa`, with a step that has learned from the one before."""
+    run: Run, walk: _Walk, fine: Any, G: Any, kept: Any
+) -> tuple[_Walk, jax.Array]:
+    """One update by `baoa`, with a step that has learned from the one before.
+
+    It begins at `walk.before`, which is where the chain is, or was if it got lost.
+    """
+    here, alpha = walk.before, run.friction
     count = walk.state.count.astype(kept.dtype)
     log_h = walk.log_h + 0.5 / (1 + count / 20) ** 0.6 * (kept - _BEST)
-    log_h = jnp.minimum(log_h, 0.0)
+    log_h = jnp.minimum(log_h, np.log(run.largest / (1 - alpha / 2)) / 2)
     still = jnp.where(fine, jnp.exp(log_h - walk.log_h), 0.0)  # v is in units of h
     state = walk.state._replace(velocity=still * walk.state.velocity)
-    eps = jnp.exp(2 * log_h) * (1 - FRICTION / 2)
-    sampler = baoa(eps, FRICTION, preconditioner=diagonal(G))
+    eps = jnp.exp(2 * log_h) * (1 - alpha / 2)
+    sampler = baoa(eps, alpha, preconditioner=diagonal(G))
     moves: Any
-    moves, state = sampler.update(grads, state, walk.x, value=value)
+    moves, state = sampler.update(here.grads, state, here.x, value=here.value)
     kicked = 2 * moves - state.velocity  # pyright: ignore
-    before = _Before(walk.x, value, grads, kicked)
-    x = optax.apply_updates(walk.x, moves)
-    return _Walk(x, state, log_h, before), grads, kept, value
+    x = optax.apply_updates(here.x, moves)
+    walk = walk._replace(x=x, state=state, log_h=log_h)
+    return walk._replace(before=here._replace(kicked=kicked)), kept
 
 
 def energy_error(

@@ -11,8 +11,6 @@ from jax.flatten_util import ravel_pytree
 
 from sgld_jax.arguments import check_count, check_takes
 from sgld_jax.engine.chain import Stacked, stacked
-from sgld_jax.engine.sample import resume, sample
-from sgld_jax.engine.samples import Samples
 from sgld_jax.kernels.baoa import baoa
 from sgld_jax.kernels.mala import mala
 from sgld_jax.kernels.sghmc import sghmc
@@ -22,10 +20,10 @@ from sgld_jax.potentials.batches import Batches, check_batches, full_batch
 from sgld_jax.potentials.potential import Potential, check_is_potential, check_num_data
 from sgld_jax.preconditioners import dense
 from sgld_jax.tuning.adaptation import Adapted, adapt, short_steps_between
-from sgld_jax.tuning.correlation import autocorrelation_time
 from sgld_jax.tuning.descent import Places, descend
 from sgld_jax.tuning.landscape import Landscape, landscape, steepest
 from sgld_jax.tuning.many import warm_up_many
+from sgld_jax.tuning.pilot import LONG, memory, pilot_run
 from sgld_jax.tuning.step_size import auto_step_size
 from sgld_jax.tuning.warm_up_report import (
     LARGEST_THINNING,
@@ -38,8 +36,6 @@ PyTree = Any
 
 _RANGE = 2.0  # of starting points about init, in every coordinate
 _WIDE = 1.5  # spread of the starting points of the run, in that of the draws
-_PILOT, _DOUBLINGS = 200, 3  # updates, and how often as many again
-_LONG = 20  # times of autocorrelation in which a start is forgotten
 _BURN_IN = 100, 2_000
 _FRICTION = 0.5  # of baoa
 _OF_ALL_DATA = "mala", "baoa"
@@ -67,9 +63,10 @@ def warm_up(
 
     Beyond 400 coordinates, as in networks, chains descend by Adam and run `baoa`, each
     with a diagonal metric of its own, from the squares of its gradients, and a step of
-    its own, from the energy error of an update. They stay about the optimum they came
-    to: compare what they predict, not their weights, and start as many as you can.
-    Coordinates should be of about one size, as in `hierarchical`.
+    its own, from the energy error of an update. Minibatches warm no coordinate by more
+    than the tolerance. Chains stay about the optimum they came to: compare what they
+    predict, not their weights, and start as many as you can. Coordinates should be of
+    about one size, as in `hierarchical`.
 
     Args:
       key: a seed or key.
@@ -85,8 +82,8 @@ def warm_up(
       batches: which rows an update of the run sees.
       metric: "dense", a covariance; "diagonal", one for each chain; or "auto", which is
         "dense" for up to 400 coordinates.
-      tolerance: of "sghmc" and "sgld", the bias that their step may have; see
-        `auto_step_size`.
+      tolerance: of minibatches, the bias of a standard deviation that they may have;
+        see `auto_step_size`.
 
     Returns:
       A `WarmUp`; its report says what is doubtful.
@@ -112,10 +109,10 @@ def warm_up(
     init_key, away_key = jax.random.split(keys[0])
     starts, land = _starts(potential, init, init_key, num_chains)
     if metric == "diagonal" or (metric == "auto" and land.dim > _LARGEST):
-        _check_diagonal(kernel, batches)
-        is_optimum = isinstance(init, Stacked)
-        return warm_up_many(land, starts, is_optimum, keys[1], data)
-    _check_dense(land, init, num_chains)
+        _check_diagonal(kernel)
+        at = starts, isinstance(init, Stacked), keys[1]
+        return warm_up_many(land, *at, data, batches, tolerance)
+    _check_dense(land, init, num_chains, kernel, batches)
     away = jax.random.uniform(away_key, starts.shape, starts.dtype, -_RANGE, _RANGE)
     starts = starts + away
     places = descend(land, starts, data)
@@ -131,12 +128,12 @@ def warm_up(
         chosen = {**given, "tolerance": tolerance}
         sampler, step_size, bias = _of_batches(kernel, *at, chosen)
     wide = _wide_starts(land, adapted, places, data)
-    pilot, updates = _pilot(keys[2], sampler, potential, wide, given, adapted.metric)
+    pilot, updates = pilot_run(keys[2], sampler, potential, wide, given, adapted.metric)
     gradients = places.gradients + adapted.gradients + updates
     gradients += 2 * land.dim * len(curves) // num_chains
-    lasting = _memory(pilot, adapted.metric)
+    lasting = memory(pilot, adapted.metric)
     thinning = int(np.clip(np.ceil(lasting), 1, LARGEST_THINNING))
-    burn_in = int(np.clip(np.ceil(_LONG * lasting), *_BURN_IN))
+    burn_in = int(np.clip(np.ceil(LONG * lasting), *_BURN_IN))
     uneven = float(np.quantile(curves, 0.95) / np.quantile(curves, 0.5))
     report = WarmUpReport(
         kernel,
@@ -208,37 +205,6 @@ def _wide_starts(
     return stacked(jax.vmap(land.unravel)(chosen))
 
 
-def _pilot(
-    key: jax.Array, sampler: Any, potential: Any, init: Stacked, given: Any, metric: Any
-) -> tuple[Samples, int]:
-    """A run that lasts for 20 times of autocorrelation if 1,600 updates are enough."""
-    num_chains = len(jax.tree.leaves(init.params)[0])
-    plan = {"num_samples": _PILOT, **given}
-    pilot = sample(key, sampler, potential, init, num_chains=num_chains, **plan)
-    for _ in range(_DOUBLINGS):
-        if pilot.num_samples > _LONG * _memory(pilot, metric):
-            break
-        plan["num_samples"] = pilot.num_samples
-        pilot = pilot.concatenate(resume(pilot.final, sampler, potential, **plan))
-    return pilot, pilot.num_samples
-
-
-def _memory(pilot: Samples, metric: np.ndarray) -> float:
-    """The longest autocorrelation time of whitened coordinates and their squares.
-
-    Without end where all chains have failed.
-    """
-    healthy = pilot.healthy()
-    if not healthy.num_chains:
-        return float("inf")
-    leaves = jax.tree.leaves(healthy.params)
-    x = np.concatenate([a.reshape(*a.shape[:2], -1) for a in leaves], 2)
-    x = np.asarray(x, np.float64)[:, pilot.num_samples // 4 :]
-    z = np.linalg.solve(np.linalg.cholesky(metric), (x - x.mean((0, 1)))[..., None])
-    z = z[..., 0]
-    return float(autocorrelation_time(np.concatenate([z, z**2], 2)).max())
-
-
 def _check(
     potential: Any,
     init: Any,
@@ -270,14 +236,16 @@ def _check(
     ):
         if value not in known:
             raise ValueError(f"{name}={value!r}: expected one of {', '.join(known)}.")
-    if kernel in _OF_ALL_DATA and batches.batch_size is not None:
+    if kernel == "mala" and batches.batch_size is not None:
         raise ValueError(
-            f'kernel="{kernel}" is for gradients of all data, and batches is '
-            f'{batches}: take "auto", or leave batches out.'
+            f'kernel="mala" is for gradients of all data, and batches is {batches}: '
+            f'take "auto", or leave batches out.'
         )
 
 
-def _check_dense(land: Landscape, init: Any, num_chains: int) -> None:
+def _check_dense(
+    land: Landscape, init: Any, num_chains: int, kernel: str, batches: Batches
+) -> None:
     if land.dim > _LARGEST:
         raise ValueError(
             f'{land.dim} coordinates: metric="dense" is for up to {_LARGEST}. Take '
@@ -289,12 +257,16 @@ def _check_dense(land: Landscape, init: Any, num_chains: int) -> None:
             "key -> params."
         )
     check_count("num_chains", num_chains, 8)
-
-
-def _check_diagonal(kernel: str, batches: Batches) -> None:
-    if kernel not in ("auto", "baoa") or batches.batch_size is not None:
+    if kernel == "baoa" and batches.batch_size is not None:
         raise ValueError(
-            f'kernel="{kernel}", batches={batches}: with a diagonal metric, or beyond '
-            f'{_LARGEST} coordinates, warm_up is for "baoa" and gradients of all data. '
-            f"For minibatches give a kernel a step and a metric by hand, as psgld."
+            'kernel="baoa" with a dense metric is for gradients of all data: take '
+            '"auto", or leave batches out.'
+        )
+
+
+def _check_diagonal(kernel: str) -> None:
+    if kernel not in ("auto", "baoa"):
+        raise ValueError(
+            f'kernel="{kernel}": with a diagonal metric, or beyond {_LARGEST} '
+            f'coordinates, expected "auto" or "baoa".'
         )
