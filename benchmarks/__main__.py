@@ -15,6 +15,8 @@ from benchmarks import (
     posteriors,
     quality,
     sampling,
+    tabular,
+    tabular_page,
 )
 from benchmarks.timing import circumstances
 
@@ -22,6 +24,7 @@ HERE = pathlib.Path(__file__).parent
 RESULTS = HERE / "results"
 LAWS = HERE.parent / "docs" / "laws.md"
 POSTERIORS = HERE.parent / "docs" / "posteriors.md"
+TABULAR = HERE.parent / "docs" / "tabular.md"
 
 
 def _sampling(case: Callable, seconds: float = 2.0) -> Callable:
@@ -82,12 +85,19 @@ ON_A_PAGE = ("laws", "law-peers")  # of their own, and not in the README
 def main() -> None:
     """Runs the cases that were named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    choices = [[], *CASES, "posteriors", *posteriors.NAMES]
+    tables = ["uci", "airfoil", *tabular.SETS]
+    choices = [[], *CASES, "posteriors", *posteriors.NAMES, *tables]
     parser.add_argument("cases", nargs="*", choices=choices, metavar="case")
     parser.add_argument("--short", action="store_true", help="seconds; keeps nothing")
+    parser.add_argument("--splits", type=int, default=20, help="of uci, at most")
     chosen = parser.parse_args()
     if chosen.cases[:1] == ["posteriors"]:
         _posteriors(chosen.cases[1:])
+        return
+    if chosen.cases[:1] in (["uci"], ["airfoil"]):
+        named = chosen.cases[1:] or list(tabular.SETS)
+        airfoil = chosen.cases == ["airfoil"]
+        _tables(["airfoil"] if airfoil else named, chosen.splits)
         return
     for name in chosen.cases or CASES:
         rows = CASES[name](chosen.short)
@@ -108,6 +118,15 @@ def _posteriors(names: list[str]) -> None:
     result |= {"case": "posteriors", "rows": rows}
     kept.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     POSTERIORS.write_text(posterior_page.page(result))
+
+
+def _tables(names: list[str], splits: int) -> None:
+    """Regression tables, those of the splits that are missing yet."""
+    kept = _kept("tabular")
+    rows = tabular.rows(kept, names, splits)
+    result = circumstances() | {"case": "tabular", "rows": rows}
+    kept.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    TABULAR.write_text(tabular_page.page(result))
 
 
 def _keep(name: str, rows: list[dict]) -> None:

@@ -47,6 +47,7 @@ from sgld_jax.potentials.networks import Network, from_linen, from_nnx
 from sgld_jax.potentials.numpyro_models import from_numpyro
 from sgld_jax.potentials.potential import from_log_density, minibatch_potential
 from sgld_jax.potentials.priors import fan_in_prior, gaussian_prior
+from sgld_jax.potentials.tabular import tabular_classification, tabular_regression
 from sgld_jax.preconditioners import (
     Preconditioner,
     dense,
@@ -57,6 +58,7 @@ from sgld_jax.preconditioners import (
 from sgld_jax.seeding import seed
 from sgld_jax.tuning.audit import audit
 from sgld_jax.tuning.bias import bias_check
+from sgld_jax.tuning.early_stopping import early_stopped
 from sgld_jax.tuning.halved_step import compare_steps
 from sgld_jax.tuning.step_size import StepSize, auto_step_size
 from sgld_jax.tuning.warm_up import warm_up
@@ -85,6 +87,7 @@ __all__ = [
     "crps",
     "dense",
     "diagonal",
+    "early_stopped",
     "entropy_split",
     "ess",
     "expected_calibration_error",
@@ -129,6 +132,8 @@ __all__ = [
     "step",
     "stop_when",
     "summary",
+    "tabular_classification",
+    "tabular_regression",
     "to_arviz",
     "variance_split",
     "warm_up",

@@ -222,6 +222,14 @@ def key_of_chain(rng_key: jax.Array | Unseeded, values: PyTree) -> jax.Array:
     return chain_key(rng_key, values)
 
 
+def host_generator(key: jax.Array) -> np.random.Generator:
+    """NumPy's generator, seeded by a key `[]`: for what the host draws once.
+
+    A program that draws by `jax.random` takes a second to compile, and this none.
+    """
+    return np.random.default_rng(np.ravel(jax.random.key_data(key)))
+
+
 def tag(*parts: Any) -> int:
     """A number from 2³¹ up that stands for the parts, to `fold_in`."""
     return zlib.crc32(repr(parts).encode()) | 0x8000_0000

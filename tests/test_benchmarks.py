@@ -1,11 +1,13 @@
 """The benchmarks' tables are what was kept: no figure is typed by hand."""
 
 import json
+import os
 
+import numpy as np
 import pytest
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import laws, posterior_page, posteriors
+from benchmarks import laws, posterior_page, posteriors, tabular, tabular_page
 from tests.kernels import KERNELS
 from tests.law import Z
 
@@ -51,7 +53,8 @@ def test_the_measurement_of_laws_runs(name):
 
 
 POSTERIORS = benchmarks._kept("posteriors")
-ON_PAGES = [*PAGE, POSTERIORS]
+TABULAR = benchmarks._kept("tabular")
+ON_PAGES = [*PAGE, POSTERIORS, TABULAR]
 
 
 def test_the_page_of_posteriors_is_made_of_what_was_kept():
@@ -110,3 +113,47 @@ def test_tables_are_readable():
         "| --- | ---: | ---: | ---: |",
         "| ours | 1,024 | 1.23 | 123,456 |",
     ]
+
+
+def test_the_page_of_tables_is_made_of_what_was_kept():
+    result = json.loads(TABULAR.read_text())
+    assert benchmarks.TABULAR.read_text() == tabular_page.page(result)
+    counts = {}
+    for one in result["rows"]:
+        counts[one["data"]] = counts.get(one["data"], 0) + 1
+    assert set(counts) <= {"airfoil", *tabular.SETS}
+    for name, n in counts.items():  # the first of its splits, none twice
+        mine = {one["split"] for one in result["rows"] if one["data"] == name}
+        assert mine == set(range(n))
+
+
+def test_a_run_of_tables_goes_on_where_it_stopped(tmp_path, monkeypatch):
+    asked = []
+
+    def process(name, split):
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        asked.append((name, split))
+        return {"RMSE": float(split)}
+
+    monkeypatch.setattr(tabular, "_process", process)
+    kept = tmp_path / "kept.json"
+    with pytest.raises(KeyboardInterrupt):
+        tabular.rows(kept, ["yacht", "wine"], 2)
+    asked_before, asked[:] = list(asked), []
+    rows = tabular.rows(kept, ["yacht", "wine"], 2)
+    assert asked_before == [("yacht", 0), ("wine", 0), ("yacht", 1)]
+    assert asked == [("wine", 1)] and len(rows) == 4
+
+
+def test_the_standard_splits_are_those_of_their_recipe():
+    if "SGLD_JAX_DATA" not in os.environ:
+        pytest.skip("SGLD_JAX_DATA is not set: the data sets are not at hand")
+    X, y, X_test, y_test = tabular.uci("yacht", 1)
+    rng = np.random.RandomState(1)
+    for _ in range(2):
+        order = rng.choice(308, 308, replace=False)
+    with np.load(tabular.folder() / "yacht.npz") as file:
+        whole = file["y"]
+    assert sorted(y_test) == sorted(whole[order[round(0.9 * 308) :]])
+    assert len(X) == len(y) == 277 and X_test.shape == (31, 6)

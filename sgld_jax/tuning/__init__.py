@@ -2,6 +2,7 @@
 
 warm_up          descent and landscape, adaptation, pilot, correlation, warm_up_report;
                  beyond some hundred coordinates many: own_metric
+early_stopped    early_stopping
 auto_step_size   step_size: gaussian_laws, gradient_noise
 audit            measure, gaussians, laws, explain
 bias_check       bias

@@ -19,7 +19,6 @@ from sgld_jax.tuning.warm_up_report import WarmUp
 PyTree = Any
 
 _DESCENT, _RATE = 1_000, 1e-2  # updates of Adam, and its learning rate at the start
-_ADAPTING, _BURN_IN = 3_000, 1_000  # updates
 _HOT = 0.7  # mean exp(−|ΔH|) of a chain that has come where its step is too large
 _SETTLED = 4.5  # standard errors
 
@@ -67,6 +66,7 @@ def warm_up_many(
     data: PyTree,
     batches: Batches,
     tolerance: float,
+    updates: int,
 ) -> WarmUp:
     """Adam to an optimum, then `baoa` while a metric and a step adapt.
 
@@ -78,11 +78,12 @@ def warm_up_many(
       data: of the potential.
       batches: which rows an update sees.
       tolerance: of the standard deviation, of what batches may add to it.
+      updates: in which metric and step adapt; a third as many are the burn-in.
     """
     began, keys = time.perf_counter(), jax.random.split(key)
     run = Run.of(land, batches, tolerance)
     x = starts if is_optimum else _descended(run, starts, keys[1], data)
-    own = adapt_own(run, x, keys[0], data, _ADAPTING)
+    own = adapt_own(run, x, keys[0], data, updates)
     step_size = float(np.exp(np.log(own.step_size).mean()))
     # A step of a chain's own is a factor of its metric.
     scale = own.scale * (own.step_size / step_size)[:, None]
@@ -100,7 +101,7 @@ def warm_up_many(
     )
     report = report._replace(warnings=_doubts(report))
     bias = 0.0 if batches.batch_size is None else tolerance
-    plan = _BURN_IN, BLOCK, step_size, scale, bias
+    plan = -(-updates // 3), BLOCK, step_size, scale, bias
     return WarmUp(sampler, stacked(*trees), *plan, report)
 
 
@@ -134,6 +135,8 @@ def _descended(run: Run, x: jax.Array, key: jax.Array, data: PyTree) -> jax.Arra
 def _drift(potential: np.ndarray) -> float:
     """The rise of U `[n, C]` from the third quarter to the last, in standard errors."""
     quarter = len(potential) // 4
+    if quarter < 2 or potential.shape[1] < 2:
+        return 0.0
     rise = potential[-quarter:].mean(0) - potential[-2 * quarter : -quarter].mean(0)
     return float(rise.mean() / (rise.std(ddof=1) / np.sqrt(len(rise))))
 

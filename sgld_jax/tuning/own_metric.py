@@ -1,7 +1,9 @@
 """A metric and a step for every chain where coordinates are many, such as networks.
 
     metric   Gᵢ = 1/E[(∂U/∂θᵢ)²]    at T = 1 that is 1/E[∂²U/∂θᵢ²], without a Hessian
-    step     the one with which an update's energy error leaves exp(−|ΔH|) at .85
+    step     the one with which an update's energy error leaves exp(−|ΔH|) at .9, and
+             at most λh² = 1/4, a 16th of what is stable, λ the largest curvature of
+             G^½HG^½ on the way, which changes as chains go on
 
 The first is integration by parts: E[(∂U/∂θᵢ)²] = T E[∂²U/∂θᵢ²] on the target. So the
 gradients of chains that run anyway are enough, with the curvature of the prior in them.
@@ -22,6 +24,7 @@ import numpy as np
 import optax
 
 from sgld_jax.kernels.baoa import baoa
+from sgld_jax.keys import host_generator
 from sgld_jax.leaves import where
 from sgld_jax.potentials.batches import Batches, with_replacement
 from sgld_jax.potentials.data import num_rows
@@ -33,9 +36,12 @@ PyTree = Any
 
 FRICTION, FRICTION_OF_BATCHES = 0.01, 0.1
 BLOCK = 50  # updates of one call, within which the metric stays
-_BEST = 0.85  # mean exp(−|ΔH|) of an update
+_BEST = 0.9  # mean exp(−|ΔH|) of an update
 _FIRST = 1e-2  # the time step h, before anything is known
 _PROBES = 16  # of the Hessian at the start
+_MARGIN = 4.0  # a step of λh² = 1/4; λh² = 4 is the end of what is stable
+_SHARED = 0.1  # of a mean square, that of all chains
+_REMEMBERED = 0.97  # of the largest curvature, from block to block
 _LOST = 1e3  # an energy error with which a chain is put back
 
 
@@ -103,6 +109,8 @@ class _Walk(NamedTuple):
       state: of `baoa`.
       log_h: logarithm of the time step, `[C]`.
       stream: of batches.
+      way: where U curves most in the metric, as far as is known, `[C, d]`.
+      curved: how much, the largest that has been seen lately, `[C]`.
       before: the update before this one.
     """
 
@@ -110,6 +118,8 @@ class _Walk(NamedTuple):
     state: Any
     log_h: jax.Array
     stream: Any
+    way: jax.Array
+    curved: jax.Array
     before: "_Before"
 
 
@@ -126,64 +136,69 @@ class _Before(NamedTuple):
 def adapt_own(run: Run, x: Any, key: jax.Array, data: PyTree, updates: int) -> Own:
     """Runs `baoa` from x `[C, d]`, and adapts metric and step as it goes."""
     block = jax.jit(functools.partial(_block, run))
-    walk_key, key = jax.random.split(key)
-    walk = _started(run, jnp.asarray(x), walk_key, data)
-    square, all_kept, values = _row_norms(run, walk.x, key, data), [], []
+    walk, square = _started(run, jnp.asarray(x), key, data)
+    all_kept, values, shared = [], [], _with_others(square)
     for k in range(-(-updates // BLOCK)):
-        walk, seen, kept, value = block(walk, 1 / square, data)
+        walk, seen, kept, value = block(walk, 1 / shared, data)
         all_kept += [np.asarray(kept, np.float64)]
         values += [np.asarray(value, np.float64)]
         # Later gradients count for more: the k-th for k, so that starts are forgotten.
-        new = square + 2 / (k + _PROBES) * (seen - square)
-        walk = _in_units(walk, square / new)
-        square = new
+        square = square + 2 / (k + _PROBES) * (seen - square)
+        before, shared = shared, _with_others(square)
+        walk = _in_units(walk, before / shared)
     eps = np.exp(2 * np.asarray(walk.log_h, np.float64)) * (1 - run.friction / 2)
     return Own(
         np.asarray(walk.x),
-        np.asarray(1 / square, np.float64),
+        np.asarray(1 / shared, np.float64),
         eps,
-        np.mean(all_kept[-(-2 * len(all_kept) // 3) :], 0),
+        np.mean(all_kept[-max(1, len(all_kept) // 3) :], 0),
         np.asarray(values),
         len(values) * BLOCK * (1 if run.batches.batch_size is None else 2) + _PROBES,
     )
 
 
-def _started(run: Run, x: jax.Array, key: jax.Array, data: PyTree) -> _Walk:
+def _with_others(square: jax.Array) -> jax.Array:
+    """Mean squares `[C, d]`, each with a share of those of the other chains.
+
+    A weight that is idle where a chain is, and could move as its prior does, may count
+    for much where the chain goes; in some of the others it does already.
+    """
+    return (1 - _SHARED) * square + _SHARED * square.mean(0)
+
+
+def _started(
+    run: Run, x: jax.Array, key: jax.Array, data: PyTree
+) -> tuple[_Walk, jax.Array]:
+    """Chains at x before their first update, and a guess of mean squares, `[C, d]`.
+
+    That is the length of each row of the Hessian, more than its diagonal: the root of
+    E[(Hz)ᵢ²] with z ~ N(0, I), by some z, the same for all chains.
+    """
     sampler = baoa(1.0, run.friction, preconditioner=diagonal(1.0))
     keys = jax.random.split(key, (2, len(x)))
     state = jax.vmap(lambda x, key: seed(sampler.init(x), key))(x, keys[0])
-
-    def first(x: jax.Array, key: jax.Array, data: PyTree) -> tuple:
-        rows, stream = run.next_rows(run.batches.init(key), data)
-        value, grads = run.value_and_slope(x, rows, data)
-        return stream, _Before(x, rows, value, grads, jnp.zeros_like(x))
-
-    stream, before = jax.jit(jax.vmap(first, (0, 0, None)))(x, keys[1], data)
-    return _Walk(x, state, jnp.full(len(x), np.log(_FIRST), x.dtype), stream, before)
-
-
-def _row_norms(run: Run, x: jax.Array, key: jax.Array, data: PyTree) -> jax.Array:
-    """The length of each row of the Hessian, `[C, d]`: a first guess, and a high one.
-
-    That of row i is the root of E[(Hz)ᵢ²] with z ~ N(0, I), by some z.
-    """
+    z = host_generator(key).normal(size=(_PROBES, run.land.dim))
     slope = jax.grad(run.land.value)
 
-    def square(x: jax.Array, z: jax.Array, data: PyTree) -> jax.Array:
-        return jax.jvp(lambda x: slope(x, data), (x,), (z,))[1] ** 2
+    def first(x: jax.Array, key: jax.Array, z: jax.Array, data: PyTree) -> tuple:
+        rows, stream = run.next_rows(run.batches.init(key), data)
+        value, grads = run.value_and_slope(x, rows, data)
+        curved = jax.linearize(lambda x: slope(x, data), x)[1]
+        squares = jax.lax.map(lambda z: curved(z) ** 2, z).mean(0)
+        before = _Before(x, rows, value, grads, jnp.zeros_like(x))
+        return stream, before, jnp.sqrt(squares)
 
-    def norms(x: jax.Array, key: jax.Array, data: PyTree) -> jax.Array:
-        z = jax.random.normal(key, (_PROBES, *x.shape), x.dtype)
-        return jnp.sqrt(jax.lax.map(lambda z: square(x, z, data), z).mean(0))
-
-    keys = jax.random.split(key, len(x))
-    return jax.jit(jax.vmap(norms, (0, 0, None)))(x, keys, data)
+    every = jax.jit(jax.vmap(first, (0, 0, None, None)))
+    stream, before, norms = every(x, keys[1], jnp.asarray(z, x.dtype), data)
+    log_h = jnp.full(len(x), np.log(_FIRST), x.dtype)
+    way = jnp.asarray(np.tile(z[0], (len(x), 1)), x.dtype)
+    return _Walk(x, state, log_h, stream, way, jnp.zeros(len(x)), before), norms
 
 
 def _block(
     run: Run, walk: _Walk, G: jax.Array, data: PyTree
 ) -> tuple[_Walk, jax.Array, jax.Array, jax.Array]:
-    """50 updates; log h climbs by what exp(−|ΔH|) has more than .85.
+    """50 updates; log h climbs by what exp(−|ΔH|) has more than .9.
 
     Returns:
       The chains; the mean square of their gradients `[C, d]`; the mean exp(−|ΔH|) and
@@ -212,7 +227,21 @@ def _block(
 
     carry = walk, jnp.zeros_like(G)
     (walk, total), (kept, value) = jax.lax.scan(update, carry, length=BLOCK)
+    way, curved = jax.vmap(functools.partial(_steepest, run, data))(walk, G)
+    curved = jnp.maximum(curved, _REMEMBERED * walk.curved)
+    walk = walk._replace(way=way, curved=curved)
     return walk, total / BLOCK, kept.mean(0), value.mean(0)
+
+
+def _steepest(run: Run, data: PyTree, walk: _Walk, G: Any) -> tuple:
+    """A step of the power iteration for G^½HG^½: the way, and how much U curves."""
+
+    def slope(x: jax.Array) -> jax.Array:
+        return run.value_and_slope(x, walk.before.rows, data)[1]
+
+    way = walk.way / jnp.linalg.norm(walk.way)
+    along = jax.jvp(slope, (walk.before.x,), (jnp.sqrt(G) * way,))[1]
+    return jnp.sqrt(G) * along, jnp.linalg.norm(jnp.sqrt(G) * along)
 
 
 def _moved(
@@ -226,6 +255,7 @@ def _moved(
     count = walk.state.count.astype(kept.dtype)
     log_h = walk.log_h + 0.5 / (1 + count / 20) ** 0.6 * (kept - _BEST)
     log_h = jnp.minimum(log_h, np.log(run.largest / (1 - alpha / 2)) / 2)
+    log_h = jnp.minimum(log_h, -jnp.log(_MARGIN * walk.curved) / 2)  # stable
     still = jnp.where(fine, jnp.exp(log_h - walk.log_h), 0.0)  # v is in units of h
     state = walk.state._replace(velocity=still * walk.state.velocity)
     eps = jnp.exp(2 * log_h) * (1 - alpha / 2)

@@ -53,6 +53,7 @@ def warm_up(
     batches: Batches = full_batch(),
     metric: str = "auto",
     tolerance: float = 0.05,
+    updates: int = 3_000,
 ) -> WarmUp:
     """Finds what `sample` needs: a sampler with its step and metric, starts, a plan.
 
@@ -84,6 +85,7 @@ def warm_up(
         "dense" for up to 400 coordinates.
       tolerance: of minibatches, the bias of a standard deviation that they may have;
         see `auto_step_size`.
+      updates: in which a diagonal metric is found.
 
     Returns:
       A `WarmUp`; its report says what is doubtful.
@@ -103,7 +105,7 @@ def warm_up(
       >>> bool(jnp.all(sgld_jax.rhat(samples) < 1.01))
       True
     """
-    _check(potential, init, num_chains, kernel, data, batches, metric)
+    _check(potential, init, num_chains, kernel, data, batches, metric, updates)
     began, given = time.perf_counter(), {"data": data, "batches": batches}
     keys = jax.random.split(as_key(key), 3)
     init_key, away_key = jax.random.split(keys[0])
@@ -111,7 +113,7 @@ def warm_up(
     if metric == "diagonal" or (metric == "auto" and land.dim > _LARGEST):
         _check_diagonal(kernel)
         at = starts, isinstance(init, Stacked), keys[1]
-        return warm_up_many(land, *at, data, batches, tolerance)
+        return warm_up_many(land, *at, data, batches, tolerance, updates)
     _check_dense(land, init, num_chains, kernel, batches)
     away = jax.random.uniform(away_key, starts.shape, starts.dtype, -_RANGE, _RANGE)
     starts = starts + away
@@ -213,6 +215,7 @@ def _check(
     data: Any,
     batches: Any,
     metric: Any,
+    updates: Any,
 ) -> None:
     check_is_potential(
         potential,
@@ -221,6 +224,7 @@ def _check(
     check_batches(batches, data)
     check_num_data(potential, data)
     check_count("num_chains", num_chains, 2)
+    check_count("updates", updates, 1)
     if not isinstance(init, Stacked):
         if not callable(init):
             raise TypeError(
