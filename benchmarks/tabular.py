@@ -80,7 +80,7 @@ def row(name: str, number: int) -> dict:
         ),
         "coverage": float(np.mean((low <= y_test) & (y_test <= high))),
         "seconds": seconds,
-        "chains": len(next(iter(model.draws_.values()))),
+        "chains": len(model.draws_["relevance"]),
     }
 
 

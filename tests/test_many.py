@@ -55,7 +55,7 @@ def test_the_step_leaves_the_energy_error_that_is_wanted():
 
 
 def test_in_few_coordinates_the_step_stays_well_inside_what_is_stable():
-    """Two coordinates, correlated: λ of G^½HG^½ by NumPy, and λh² = 1/4."""
+    """Two coordinates, correlated: λ of G^½HG^½ by NumPy, and λh² = 1/3."""
     H = np.array([[4.0, 1.9], [1.9, 1.0]])
     fit = sgld_jax.warm_up(
         0,

@@ -36,7 +36,7 @@ class BayesianMLP(BaseEstimator):
 
     def __init__(
         self,
-        hidden_layer_sizes: Any = (32, 32, 32),
+        hidden_layer_sizes: Any = (32, 32, 32, 32),
         *,
         num_chains: int = 8,
         num_samples: int = 100,

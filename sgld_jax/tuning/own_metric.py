@@ -2,16 +2,16 @@
 
     metric   Gᵢ = 1/E[(∂U/∂θᵢ)²]    at T = 1 that is 1/E[∂²U/∂θᵢ²], without a Hessian
     step     the one with which an update's energy error leaves exp(−|ΔH|) at .9, and
-             at most λh² = 1/4, a 16th of what is stable, λ the largest curvature of
-             G^½HG^½ on the way, which changes as chains go on
+             at most λh² = 1/3, a twelfth of what is stable, λ the largest curvature
+             of G^½HG^½ on the way, which changes as chains go on
 
 The first is integration by parts: E[(∂U/∂θᵢ)²] = T E[∂²U/∂θᵢ²] on the target. So the
 gradients of chains that run anyway are enough, with the curvature of the prior in them.
 With minibatches they have the variance V of the batches in them, too. Then GᵢVᵢ ≤ 1,
 and a step of ε = 2αδ warms no coordinate by more than a share δ of T: by the law of
-`baoa` that is εGV/(2α).
+`baoa` that is εGV/(2α). A tenth of each mean square is that of all chains together.
 
-D. Dauphin, H. de Vries and Y. Bengio, Equilibrated adaptive learning rates for
+Y. N. Dauphin, H. de Vries and Y. Bengio, Equilibrated adaptive learning rates for
 non-convex optimization, NeurIPS 2015, on diagonal metrics where U is not convex.
 """
 
@@ -39,7 +39,7 @@ BLOCK = 50  # updates of one call, within which the metric stays
 _BEST = 0.9  # mean exp(−|ΔH|) of an update
 _FIRST = 1e-2  # the time step h, before anything is known
 _PROBES = 16  # of the Hessian at the start
-_MARGIN = 4.0  # a step of λh² = 1/4; λh² = 4 is the end of what is stable
+_MARGIN = 3.0  # a step of λh² = 1/3; λh² = 4 is the end of what is stable
 _SHARED = 0.1  # of a mean square, that of all chains
 _REMEMBERED = 0.97  # of the largest curvature, from block to block
 _LOST = 1e3  # an energy error with which a chain is put back
@@ -228,7 +228,9 @@ def _block(
     carry = walk, jnp.zeros_like(G)
     (walk, total), (kept, value) = jax.lax.scan(update, carry, length=BLOCK)
     way, curved = jax.vmap(functools.partial(_steepest, run, data))(walk, G)
-    curved = jnp.maximum(curved, _REMEMBERED * walk.curved)
+    known = jnp.isfinite(curved)
+    curved = jnp.maximum(jnp.where(known, curved, 0.0), _REMEMBERED * walk.curved)
+    way = jnp.where(known[:, None], way, walk.way)
     walk = walk._replace(way=way, curved=curved)
     return walk, total / BLOCK, kept.mean(0), value.mean(0)
 
