@@ -31,7 +31,7 @@ AIRFOIL = {
 HEAD = """# Tables that others published
 
 `python -m benchmarks uci` and `python -m benchmarks airfoil` measure, split after
-split, and write this page ({when}; {processor}; {versions}).
+split, and write this page ({processor}; {versions}).
 
 `BayesianMLPRegressor(random_state=split).fit(X, y)`: its defaults, nothing chosen per
 data set. Mean ± standard error over splits; seconds of a fit and its predictions in a
