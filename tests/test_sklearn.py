@@ -21,6 +21,13 @@ SMALL = {
     "adapt_updates": 50,
     "random_state": 0,
 }
+MEDIUM = {
+    "num_chains": 4,
+    "num_samples": 30,
+    "start_updates": 1_500,
+    "adapt_updates": 1_500,
+    "random_state": 0,
+}
 
 
 def curve(N, seed=0):
@@ -34,9 +41,10 @@ def curve(N, seed=0):
 @functools.cache
 def regressor():
     x, y, _ = curve(300)
-    return BayesianMLPRegressor((16, 16), num_chains=4, random_state=0).fit(x, y)
+    return BayesianMLPRegressor((16, 16), **MEDIUM).fit(x, y)
 
 
+@pytest.mark.slow
 def test_it_finds_the_curve_and_its_noise_and_covers_what_it_says():
     model = regressor()
     x, y, sd = curve(4_000, seed=1)
@@ -54,6 +62,7 @@ def test_it_finds_the_curve_and_its_noise_and_covers_what_it_says():
     assert model.predict([[6.0]], return_std=True)[1] > 1.5 * found.max()
 
 
+@pytest.mark.slow
 def test_units_do_not_matter():
     """Of X and y: the same numbers are sampled, and predictions are in those of y."""
     x, y, _ = curve(60)
@@ -65,6 +74,7 @@ def test_units_do_not_matter():
     np.testing.assert_allclose(jump, np.log(1e4), atol=0.1)
 
 
+@pytest.mark.slow
 def test_whole_numbers_as_targets_have_a_floor():
     """Rounded to units of .4 sd: a density on them cannot grow without bound."""
     x, y, _ = curve(200)
@@ -80,7 +90,7 @@ def classifier():
     x = rng.normal(size=(300, 2))
     names = np.array(["red", "green", "blue"])
     label = names[(x[:, 0] > 0).astype(int) + (x[:, 1] > 0)]
-    return BayesianMLPClassifier((16,), num_chains=4, random_state=0).fit(x, label)
+    return BayesianMLPClassifier((16,), **MEDIUM).fit(x, label)
 
 
 def test_the_classifier_knows_names_and_what_it_does_not_know():
@@ -101,7 +111,9 @@ def test_the_classifier_knows_names_and_what_it_does_not_know():
         model.log_prob([[0.0, 0.0]], ["pink"])
 
 
-@pytest.mark.parametrize("make", [regressor, classifier])
+@pytest.mark.parametrize(
+    "make", [pytest.param(regressor, marks=pytest.mark.slow), classifier]
+)
 def test_what_was_saved_predicts_the_same(make, tmp_path):
     model = make()
     model.save(tmp_path / "model")
@@ -116,6 +128,7 @@ def test_what_was_saved_predicts_the_same(make, tmp_path):
         model.save(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_in_a_pipeline_under_cross_validation_and_by_a_seed():
     x, y, _ = curve(60)
     small = BayesianMLPRegressor(**SMALL)
@@ -127,6 +140,7 @@ def test_in_a_pipeline_under_cross_validation_and_by_a_seed():
     assert not np.array_equal(one, other)
 
 
+@pytest.mark.slow
 def test_minibatches_and_verbose(capsys):
     x, y, _ = curve(120)
     model = BayesianMLPRegressor(**SMALL, batch_size=32, verbose=True).fit(x, y)
