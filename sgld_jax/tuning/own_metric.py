@@ -9,7 +9,8 @@ The first is integration by parts: E[(∂U/∂θᵢ)²] = T E[∂²U/∂θᵢ²]
 gradients of chains that run anyway are enough, with the curvature of the prior in them.
 With minibatches they have the variance V of the batches in them, too. Then GᵢVᵢ ≤ 1,
 and a step of ε = 2αδ warms no coordinate by more than a share δ of T: by the law of
-`baoa` that is εGV/(2α). A tenth of each mean square is that of all chains together.
+`baoa` that is εGV/(2α). Directions in which coordinates agree may have more. A tenth
+of each mean square is that of all chains together.
 
 Y. N. Dauphin, H. de Vries and Y. Bengio, Equilibrated adaptive learning rates for
 non-convex optimization, NeurIPS 2015, on diagonal metrics where U is not convex.
@@ -147,13 +148,16 @@ def adapt_own(run: Run, x: Any, key: jax.Array, data: PyTree, updates: int) -> O
         before, shared = shared, _with_others(square)
         walk = _in_units(walk, before / shared)
     eps = np.exp(2 * np.asarray(walk.log_h, np.float64)) * (1 - run.friction / 2)
+    of_update = 1 if run.batches.batch_size is None else 2
+    # A product with the Hessian, at the start or in the power iteration, counts as two.
+    gradients = len(values) * (BLOCK * of_update + 2) + 2 * _PROBES
     return Own(
         np.asarray(walk.x),
         np.asarray(1 / shared, np.float64),
         eps,
         np.mean(all_kept[-max(1, len(all_kept) // 3) :], 0),
         np.asarray(values),
-        len(values) * BLOCK * (1 if run.batches.batch_size is None else 2) + _PROBES,
+        gradients,
     )
 
 

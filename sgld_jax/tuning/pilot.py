@@ -16,7 +16,7 @@ LONG = 20  # times of autocorrelation in which a start is forgotten
 
 def pilot_run(
     key: jax.Array, sampler: Any, potential: Any, init: Stacked, given: Any, metric: Any
-) -> tuple[Samples, int]:
+) -> Samples:
     """A run that lasts for 20 times of autocorrelation if 1,600 updates are enough."""
     num_chains = len(jax.tree.leaves(init.params)[0])
     plan = {"num_samples": _PILOT, **given}
@@ -26,7 +26,7 @@ def pilot_run(
             break
         plan["num_samples"] = pilot.num_samples
         pilot = pilot.concatenate(resume(pilot.final, sampler, potential, **plan))
-    return pilot, pilot.num_samples
+    return pilot
 
 
 def memory(pilot: Samples, metric: np.ndarray) -> float:

@@ -65,9 +65,10 @@ def warm_up(
     Beyond 400 coordinates, as in networks, chains descend by Adam and run `baoa`, each
     with a diagonal metric of its own, from the squares of its gradients, and a step of
     its own, from the energy error of an update. Minibatches warm no coordinate by more
-    than the tolerance. Chains stay about the optimum they came to: compare what they
-    predict, not their weights, and start as many as you can. Coordinates should be of
-    about one size, as in `hierarchical`.
+    than the tolerance; directions in which gradients of many coordinates agree they may
+    warm by more. Chains stay about the optimum they came to: compare what they predict,
+    not their weights, and start as many as you can. Coordinates should be of about one
+    size, as in `hierarchical`.
 
     Args:
       key: a seed or key.
@@ -130,8 +131,8 @@ def warm_up(
         chosen = {**given, "tolerance": tolerance}
         sampler, step_size, bias = _of_batches(kernel, *at, chosen)
     wide = _wide_starts(land, adapted, places, data)
-    pilot, updates = pilot_run(keys[2], sampler, potential, wide, given, adapted.metric)
-    gradients = places.gradients + adapted.gradients + updates
+    pilot = pilot_run(keys[2], sampler, potential, wide, given, adapted.metric)
+    gradients = places.gradients + adapted.gradients + pilot.num_samples
     gradients += 2 * land.dim * len(curves) // num_chains
     lasting = memory(pilot, adapted.metric)
     thinning = int(np.clip(np.ceil(lasting), 1, LARGEST_THINNING))

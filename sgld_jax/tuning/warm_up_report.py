@@ -23,15 +23,19 @@ class WarmUp(NamedTuple):
 
     Attributes:
       sampler: a kernel with its step and metric.
-      init: starting points of all chains, spread wider than the posterior.
-      burn_in: updates in which that spread is forgotten.
-      thinning: updates from one draw to a next one that is nearly independent.
+      init: starting points of all chains, spread wider than the posterior; with a
+        diagonal metric where chains have come to.
+      burn_in: updates in which that spread is forgotten; a third of those of the
+        warm-up with a diagonal metric.
+      thinning: updates from one draw to a next one that is nearly independent; 50 with
+        a diagonal metric, half of what a velocity lasts.
       step_size: ε; of `mala`, of its whole steps.
       metric: G, `[d, d]`, over all coordinates in the order of `ravel_pytree`; or the
         diagonal of that of each chain, `[C, d]`.
       predicted_bias: of the standard deviation in the direction where it is largest,
         as a share: 0 for `mala`, and for `baoa` on Gaussians; for minibatches see
-        `auto_step_size`.
+        `auto_step_size`. With a diagonal metric and minibatches: at most, of single
+        coordinates; directions in which they agree may have more.
       report: what happened, in words and numbers; print it.
     """
 
