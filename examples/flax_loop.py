@@ -16,11 +16,14 @@ of the last. Their average is the posterior predictive. The loss is a mean over 
 images, not a sum, and so prior and temperature are divided by N.
 """
 
+import pathlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import nnx
+from matplotlib.figure import Figure
 from sklearn.datasets import load_digits
 
 import sgld_jax
@@ -32,6 +35,7 @@ EPOCHS = 1000  # of either loop
 PRIOR_PRECISION = 1.0  # every parameter is N(0, 1) before it has seen data
 TEMPERATURE = 1.0  # 1 is the posterior
 STEP_SIZE = 0.6  # for the mean loss; 0.6 / N for the sum over all data
+PICTURE = pathlib.Path(__file__).parent / "pictures" / "flax_loop.png"
 
 
 class Network(nnx.Module):
@@ -103,7 +107,7 @@ def score(name: str, probabilities: np.ndarray, labels: np.ndarray):
     return float(accuracy), float(nll)
 
 
-def main(epochs: int = EPOCHS) -> dict:
+def main(epochs: int = EPOCHS, picture=PICTURE) -> dict:
     train, (test_images, labels) = digits()
 
     tx = optax.adam(1e-3)
@@ -117,6 +121,9 @@ def main(epochs: int = EPOCHS) -> dict:
     kept = range(epochs // 2, epochs + 1, 5)
     draws = run(tx, kept, train, test_images)
 
+    ax = Figure((6.4, 4.4), dpi=110, layout="constrained").add_subplot()
+    means = {"Adam": trained[-1], f"SGLD, {len(draws)} draws": draws.mean(axis=0)}
+    sgld_jax.plots.reliability(means, labels, ax=ax).figure.savefig(picture)
     return {
         "Adam": score("Adam", trained[-1], labels),
         "one draw": score("SGLD, one draw", draws[-1], labels),
@@ -131,5 +138,5 @@ if __name__ == "__main__":
 # one draw is worse than its optimum, and what a posterior offers is the average:
 #
 # Adam                   accuracy  95.4 %   NLL 0.159
-# SGLD, one draw         accuracy  88.7 %   NLL 0.485
-# SGLD, 101 draws        accuracy  96.5 %   NLL 0.120
+# SGLD, one draw         accuracy  94.4 %   NLL 0.182
+# SGLD, 101 draws        accuracy  97.5 %   NLL 0.116

@@ -16,7 +16,13 @@ from sgld_jax.analysis.regression import (
     predictive_log_density,
     variance_split,
 )
-from sgld_jax.analysis.scores import brier, expected_calibration_error, nll
+from sgld_jax.analysis.scores import (
+    auroc,
+    brier,
+    error_at_coverage,
+    expected_calibration_error,
+    nll,
+)
 from sgld_jax.analysis.stopping import stop_when
 from sgld_jax.engine.chain import Chain, stacked, start
 from sgld_jax.engine.files import load
@@ -76,6 +82,7 @@ __all__ = [
     "Unseeded",
     "WarmUp",
     "audit",
+    "auroc",
     "auto_step_size",
     "baoa",
     "bias_check",
@@ -89,6 +96,7 @@ __all__ = [
     "diagonal",
     "early_stopped",
     "entropy_split",
+    "error_at_coverage",
     "ess",
     "expected_calibration_error",
     "fan_in_prior",

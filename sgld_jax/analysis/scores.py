@@ -132,6 +132,9 @@ def error_at_coverage(probs: Any, labels: ArrayLike, coverage: float = 0.8) -> f
       labels: integers `[n]`.
       coverage: the share kept, above 0 and at most 1.
 
+    Raises:
+      ValueError: for another coverage, and as `nll`.
+
     Example:
       >>> from sgld_jax.analysis.scores import error_at_coverage
       >>> error_at_coverage([[0.9, 0.1], [0.45, 0.55]], [0, 0], coverage=0.5)
