@@ -80,6 +80,7 @@ def row(name: str, number: int) -> dict:
         ),
         "coverage": float(np.mean((low <= y_test) & (y_test <= high))),
         "seconds": seconds,
+        "cores": len(os.sched_getaffinity(0)),
         "chains": len(model.draws_["relevance"]),
     }
 
