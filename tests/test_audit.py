@@ -15,16 +15,11 @@ from sgld_jax.tuning.laws import LAWS
 from tests import compositions
 from tests.compositions import UNSOUND
 from tests.kernels import FRICTION, IDENTITY, KERNELS, SHARED_MUTANTS
+from tests.marks import briefly
 from tests.mutants import mutated_kernel
 
 T = 1.3
 audit = sgld_jax.audit
-
-
-def briefly(cases, *names):
-    """Parameters for pytest: these by default, the others in the slow run."""
-    slow = pytest.mark.slow
-    return [pytest.param(x, marks=[] if x in names else [slow]) for x in cases]
 
 
 # --- what is sound ----------------------------------------------------------------------
@@ -73,7 +68,7 @@ SOUND = {  # how it is built, and what the audit is told
 
 @pytest.mark.key_reuse_off("optax selects between states")
 @pytest.mark.parametrize(
-    "name", briefly(SOUND, "baoa", "sgnht", "sglrw", "a mean loss with weight decay")
+    "name", briefly(SOUND, "sgnht", "a mean loss with weight decay")
 )
 def test_what_is_sound_passes(name):
     sampler, told = SOUND[name]
@@ -162,9 +157,7 @@ WORDS = {  # of the explanation
 
 
 @pytest.mark.key_reuse_off("optax.add_noise hands its key on")
-@pytest.mark.parametrize(
-    "name", briefly(UNSOUND, "clip before, binding", "ema after", "trace before")
-)
+@pytest.mark.parametrize("name", briefly(UNSOUND, "clip before, binding", "ema after"))
 def test_unsound_compositions_fail_with_the_cause(name):
     build, _ = UNSOUND[name]
     report = audit(build(), key=0, temperature=T)

@@ -217,6 +217,7 @@ def small_task():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", (methods.nets_by_adam, methods.chains_by_sgld))
 def test_held_scales_stay_where_they_are_and_learned_ones_move(method):
     task, lengths = small_task(), methods.Lengths(0, 5, 2)

@@ -7,6 +7,7 @@ import pytest
 
 import sgld_jax
 from sgld_jax.engine import groups as groups_module
+from tests.marks import briefly
 from tests.runs import (
     DATA,
     MEAN,
@@ -28,7 +29,7 @@ def close(a, b):
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("groups", briefly([2, 4], 2))
 def test_paths_agree_to_rounding(scheme, groups):
     whole = on_data(7, scheme, groups=1, thinning=3, burn_in=2)
     parts = on_data(7, scheme, groups=groups, thinning=3, burn_in=2)

@@ -10,6 +10,7 @@ import sgld_jax
 from sgld_jax import generator as generator_module
 from sgld_jax import keys as keys_module
 from sgld_jax.keys import as_key, chain_keys
+from tests.marks import briefly
 from tests.mutants import mutated
 from tests.runs import run_python
 
@@ -338,7 +339,12 @@ def end_of_a_path(make, eps, T, decaying=False):
 
 
 @pytest.mark.parametrize(
-    "argument, at", [(0, (0.1, 1.3)), (1, (0.1, 1.3)), (0, (0.1, 0))]
+    "argument, at",
+    [
+        pytest.param(0, (0.1, 1.3), marks=pytest.mark.slow),
+        (1, (0.1, 1.3)),
+        (0, (0.1, 0)),
+    ],
 )
 @pytest.mark.parametrize("decaying", [False, True])
 def test_derivatives_in_step_size_and_temperature(make, argument, at, decaying):
@@ -360,7 +366,9 @@ def test_derivatives_in_step_size_and_temperature(make, argument, at, decaying):
     assert np.isfinite(curvature) and curvature != 0
 
 
-@pytest.mark.parametrize("derivative", [jax.grad, jax.jacfwd, jax.hessian])
+@pytest.mark.parametrize(
+    "derivative", briefly([jax.grad, jax.jacfwd, jax.hessian], jax.grad)
+)
 @pytest.mark.parametrize("decaying", [False, True])
 def test_derivatives_of_a_sweep_see_noise_of_their_own(make, derivative, decaying):
     """Chains of one step size differ, in a `vmap` of derivatives and in two of them."""

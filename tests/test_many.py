@@ -229,6 +229,7 @@ def location(N=600, n=60):
     return fit, samples.params - y.mean(0), lam, noise
 
 
+@pytest.mark.slow
 def test_with_minibatches_the_metric_holds_their_noise_and_the_tolerance_is_kept():
     fit, away, lam, noise = location()
     alpha = own_metric.FRICTION_OF_BATCHES

@@ -400,6 +400,7 @@ def z_scores(draws, expected):
     return np.array(z)
 
 
+@pytest.mark.slow
 def test_the_marginal_of_a_learned_scale_is_that_of_quadrature():
     """512 chains of a small step."""
     draws, expected = learned_scale(hierarchical_module)

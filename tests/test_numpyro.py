@@ -139,6 +139,7 @@ def test_minibatches_of_a_plate_have_their_law():
     assert abs(z) < Z
 
 
+@pytest.mark.slow
 def test_warm_up_and_arviz():
     model = sgld_jax.from_numpyro(hierarchical, *table())
     fit = sgld_jax.warm_up(0, model.potential, model.init, num_chains=16)

@@ -93,6 +93,7 @@ def classifier():
     return BayesianMLPClassifier((16,), **MEDIUM).fit(x, label)
 
 
+@pytest.mark.slow
 def test_the_classifier_knows_names_and_what_it_does_not_know():
     model = classifier()
     assert model.classes_.tolist() == ["blue", "green", "red"]
@@ -112,7 +113,7 @@ def test_the_classifier_knows_names_and_what_it_does_not_know():
 
 
 @pytest.mark.parametrize(
-    "make", [pytest.param(regressor, marks=pytest.mark.slow), classifier]
+    "make", [pytest.param(f, marks=pytest.mark.slow) for f in (regressor, classifier)]
 )
 def test_what_was_saved_predicts_the_same(make, tmp_path):
     model = make()

@@ -61,6 +61,7 @@ def test_widths_that_are_none_are_refused(sizes):
         sgld_jax.tabular_regression(*sizes, num_data=5)
 
 
+@pytest.mark.slow
 def test_early_stopped_starts_do_better_on_new_rows_than_optima():
     """Noise alone: what there is to learn is learned by heart."""
     rng = np.random.default_rng(2)

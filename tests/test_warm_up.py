@@ -265,6 +265,7 @@ def test_minibatches_have_the_bias_that_was_allowed(kernel):
     assert not fit.report.warnings
 
 
+@pytest.mark.slow
 def test_several_optima_are_said_and_kept():
     fit, samples = fitted(two_wells, 2)
     assert any("2 optima have mass" in words for words in fit.report.warnings)
@@ -291,6 +292,7 @@ def test_a_funnel_is_said():
     assert fit.burn_in <= 2_000
 
 
+@pytest.mark.slow
 def test_what_32_bits_cannot_tell_is_said():
     fit, _ = fitted(lambda x: 1e6 - 0.5 * jnp.sum((x - 1) ** 2), 2)
     assert any("jax_enable_x64" in words for words in fit.report.warnings)
