@@ -7,14 +7,19 @@ import pathlib
 from collections.abc import Callable
 
 from benchmarks import (
+    agreement,
+    agreement_page,
     law_page,
     law_peers,
     laws,
+    mnist,
+    mnist_page,
     noise,
     posterior_page,
     posteriors,
     quality,
     sampling,
+    small,
     tabular,
     tabular_page,
 )
@@ -25,6 +30,8 @@ RESULTS = HERE / "results"
 LAWS = HERE.parent / "docs" / "laws.md"
 POSTERIORS = HERE.parent / "docs" / "posteriors.md"
 TABULAR = HERE.parent / "docs" / "tabular.md"
+MNIST = HERE.parent / "docs" / "mnist.md"
+AGREEMENT = HERE.parent / "docs" / "agreement.md"
 
 
 def _sampling(case: Callable, seconds: float = 2.0) -> Callable:
@@ -85,7 +92,7 @@ ON_A_PAGE = ("laws", "law-peers")  # of their own, and not in the README
 def main() -> None:
     """Runs the cases that were named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    tables = ["uci", "airfoil", *tabular.SETS]
+    tables = ["uci", "airfoil", "small", "hmc", "mnist", *tabular.SETS]
     choices = [[], *CASES, "posteriors", *posteriors.NAMES, *tables]
     parser.add_argument("cases", nargs="*", choices=choices, metavar="case")
     parser.add_argument("--short", action="store_true", help="seconds; keeps nothing")
@@ -98,6 +105,19 @@ def main() -> None:
         named = chosen.cases[1:] or list(tabular.SETS)
         airfoil = chosen.cases == ["airfoil"]
         _tables(["airfoil"] if airfoil else named, chosen.splits)
+        return
+    if chosen.cases == ["small"]:
+        _finish("small", small.rows(_kept("small")))
+        TABULAR.write_text(_tabular_page())
+        return
+    if chosen.cases == ["hmc"]:
+        said = RESULTS / "hmc-probabilities.npz"
+        result = _finish("hmc", agreement.rows(_kept("hmc"), said))
+        AGREEMENT.write_text(agreement_page.page(result))
+        return
+    if chosen.cases == ["mnist"]:
+        result = _finish("mnist", mnist.rows(_kept("mnist")))
+        MNIST.write_text(mnist_page.page(result))
         return
     for name in chosen.cases or CASES:
         rows = CASES[name](chosen.short)
@@ -112,21 +132,29 @@ def main() -> None:
 
 def _posteriors(names: list[str]) -> None:
     """Published posteriors, those that were named or all that are missing yet."""
-    result = circumstances()
-    kept = _kept("posteriors")
-    rows = posteriors.rows(kept, names)
-    result |= {"case": "posteriors", "rows": rows}
-    kept.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    rows = posteriors.rows(_kept("posteriors"), names)
+    result = _finish("posteriors", rows)
     POSTERIORS.write_text(posterior_page.page(result))
 
 
 def _tables(names: list[str], splits: int) -> None:
     """Regression tables, those of the splits that are missing yet."""
-    kept = _kept("tabular")
-    rows = tabular.rows(kept, names, splits)
-    result = circumstances() | {"case": "tabular", "rows": rows}
-    kept.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
-    TABULAR.write_text(tabular_page.page(result))
+    _finish("tabular", tabular.rows(_kept("tabular"), names, splits))
+    TABULAR.write_text(_tabular_page())
+
+
+def _tabular_page() -> str:
+    kept = [_kept(name) for name in ("tabular", "small")]
+    results = [json.loads(path.read_text()) for path in kept if path.exists()]
+    return tabular_page.page(*results)
+
+
+def _finish(name: str, rows: list[dict]) -> dict:
+    """The rows of a long table, kept with versions and machine."""
+    result = circumstances() | {"case": name, "rows": rows}
+    text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
+    _kept(name).write_text(text)
+    return result
 
 
 def _keep(name: str, rows: list[dict]) -> None:

@@ -106,13 +106,13 @@ if __name__ == "__main__":
 # What to expect, in 100 s on one CPU core. In the first data set 6 labels of 100 happen
 # to be flipped, and nobody can know better: H(.06) = .227.
 #
-# flipped 10%, N =    100: aleatoric 0.215 of 0.325, epistemic 0.0221, times N 2.21
-# flipped 10%, N =    300: aleatoric 0.334 of 0.325, epistemic 0.0175, times N 5.26
-# flipped 10%, N =  1,000: aleatoric 0.322 of 0.325, epistemic 0.0041, times N 4.11
-# flipped 10%, N =  3,000: aleatoric 0.333 of 0.325, epistemic 0.0019, times N 5.55
-# flipped 10%, N = 10,000: aleatoric 0.326 of 0.325, epistemic 0.0007, times N 6.66
-# flipped 20%, N =    100: aleatoric 0.446 of 0.500, epistemic 0.0314, times N 3.14
-# flipped 20%, N =    300: aleatoric 0.449 of 0.500, epistemic 0.0162, times N 4.86
-# flipped 20%, N =  1,000: aleatoric 0.511 of 0.500, epistemic 0.0047, times N 4.71
-# flipped 20%, N =  3,000: aleatoric 0.511 of 0.500, epistemic 0.0023, times N 6.79
-# flipped 20%, N = 10,000: aleatoric 0.501 of 0.500, epistemic 0.0007, times N 7.14
+# flipped 10%, N =    100: aleatoric 0.215 of 0.325, epistemic 0.0328, times N 3.28
+# flipped 10%, N =    300: aleatoric 0.343 of 0.325, epistemic 0.0184, times N 5.51
+# flipped 10%, N =  1,000: aleatoric 0.326 of 0.325, epistemic 0.0038, times N 3.84
+# flipped 10%, N =  3,000: aleatoric 0.335 of 0.325, epistemic 0.0015, times N 4.41
+# flipped 10%, N = 10,000: aleatoric 0.326 of 0.325, epistemic 0.0007, times N 6.70
+# flipped 20%, N =    100: aleatoric 0.460 of 0.500, epistemic 0.0272, times N 2.72
+# flipped 20%, N =    300: aleatoric 0.460 of 0.500, epistemic 0.0126, times N 3.77
+# flipped 20%, N =  1,000: aleatoric 0.512 of 0.500, epistemic 0.0040, times N 4.01
+# flipped 20%, N =  3,000: aleatoric 0.513 of 0.500, epistemic 0.0019, times N 5.55
+# flipped 20%, N = 10,000: aleatoric 0.501 of 0.500, epistemic 0.0008, times N 7.80

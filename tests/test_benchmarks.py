@@ -3,11 +3,24 @@
 import json
 import os
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import sgld_jax
 from benchmarks import __main__ as benchmarks
-from benchmarks import laws, posterior_page, posteriors, tabular, tabular_page
+from benchmarks import (
+    agreement,
+    agreement_page,
+    laws,
+    mnist,
+    posterior_page,
+    posteriors,
+    small,
+    tabular,
+    tabular_page,
+)
 from tests.kernels import KERNELS
 from tests.law import Z
 
@@ -19,6 +32,7 @@ def test_the_readme_is_made_of_the_results_that_were_kept():
     assert (benchmarks.HERE / "README.md").read_text() == benchmarks._readme()
 
 
+README = benchmarks.HERE.parent / "README.md"
 PAGE = [benchmarks._kept(name) for name in benchmarks.ON_A_PAGE]
 
 
@@ -32,7 +46,7 @@ def test_the_page_of_laws_is_made_of_them_too_and_covers_the_registry():
     assert largest < Z
     said = f"{len(rows)} settings the largest |z| is {largest:.2f}"
     assert said in " ".join(page.split())
-    readme = " ".join((benchmarks.HERE.parent / "README.md").read_text().split())
+    readme = " ".join(README.read_text().split())
     assert said in readme
     same = [abs(row["z of it"]) for row in peers if row["sampler"] == "blackjax.sgld"]
     assert max(same) < Z  # an independent implementation of the same law
@@ -54,7 +68,8 @@ def test_the_measurement_of_laws_runs(name):
 
 POSTERIORS = benchmarks._kept("posteriors")
 TABULAR = benchmarks._kept("tabular")
-ON_PAGES = [*PAGE, POSTERIORS, TABULAR]
+HMC, SMALL, MNIST = (benchmarks._kept(name) for name in ("hmc", "small", "mnist"))
+ON_PAGES = [*PAGE, POSTERIORS, TABULAR, HMC, SMALL, MNIST]
 
 
 def test_the_page_of_posteriors_is_made_of_what_was_kept():
@@ -117,11 +132,13 @@ def test_tables_are_readable():
 
 def test_the_page_of_tables_is_made_of_what_was_kept():
     result = json.loads(TABULAR.read_text())
-    assert benchmarks.TABULAR.read_text() == tabular_page.page(result)
+    assert benchmarks.TABULAR.read_text() == benchmarks._tabular_page()
     counts = {}
     for one in result["rows"]:
         counts[one["data"]] = counts.get(one["data"], 0) + 1
     assert set(counts) <= {"airfoil", *tabular.SETS}
+    if "on all six" in " ".join(README.read_text().split()):
+        assert tabular_page.better(result["rows"]) == list(tabular.SETS)
     for name, n in counts.items():  # the first of its splits, none twice
         mine = {one["split"] for one in result["rows"] if one["data"] == name}
         assert mine == set(range(n))
@@ -130,10 +147,10 @@ def test_the_page_of_tables_is_made_of_what_was_kept():
 def test_a_run_of_tables_goes_on_where_it_stopped(tmp_path, monkeypatch):
     asked = []
 
-    def process(name, split):
+    def process(data, split):
         if len(asked) == 3:
             raise KeyboardInterrupt
-        asked.append((name, split))
+        asked.append((data, split))
         return {"RMSE": float(split)}
 
     monkeypatch.setattr(tabular, "_process", process)
@@ -157,3 +174,74 @@ def test_the_standard_splits_are_those_of_their_recipe():
         whole = file["y"]
     assert sorted(y_test) == sorted(whole[order[round(0.9 * 308) :]])
     assert len(X) == len(y) == 277 and X_test.shape == (31, 6)
+
+
+def test_small_sets_have_every_method_on_the_same_splits():
+    rows = json.loads(SMALL.read_text())["rows"]
+    splits = set(range(small.SPLITS))
+    for data in (*small.REGRESSION, *small.CLASSIFICATION):
+        for method in small.METHODS:
+            mine = [
+                one for one in rows if (one["data"], one["method"]) == (data, method)
+            ]
+            if data in small.REGRESSION or method != "Gaussian process":
+                assert {one["split"] for one in mine} == splits and len(mine) == len(
+                    splits
+                )
+
+
+def test_the_page_of_agreement_is_made_of_what_was_kept():
+    result = json.loads(HMC.read_text())
+    assert benchmarks.AGREEMENT.read_text() == agreement_page.page(result)
+    found = [(one["method"], one["seed"]) for one in result["rows"]]
+    seeds = range(agreement.SEEDS)
+    assert found == [("HMC", 0), *((m, s) for m in agreement.METHODS for s in seeds)]
+    far = {}
+    for one in result["rows"]:
+        far.setdefault(one["method"], []).append(one["total variation"])
+    own = far["HMC"][0]  # what README says of it
+    assert np.mean(far["baoa, warm_up"]) < 1.1 * own < np.mean(far["ensemble"]) / 4
+
+
+def test_agreement_and_total_variation():
+    one = np.array([[0.6, 0.4, 0.0], [0.2, 0.7, 0.1]])
+    other = np.array([[0.5, 0.5 - 1e-9, 0.0], [0.5, 0.3, 0.2]])
+    found = agreement.compared(one, other)
+    assert found["agreement"] == 0.5
+    np.testing.assert_allclose(found["total variation"], (0.1 + 0.4) / 2, atol=1e-6)
+
+
+def test_the_hessian_of_a_last_layer_is_that_of_jax():
+    rng = np.random.default_rng(0)
+    h, labels = (
+        jnp.float32(rng.normal(size=(20, 3))),
+        jnp.asarray(rng.integers(0, 4, 20)),
+    )
+    at = jnp.float32(rng.normal(size=(4, 4)))  # the last row are biases
+
+    def loss(flat):
+        w = flat.reshape(4, 4)
+        return -sgld_jax.likelihoods.categorical(h @ w[:3] + w[3], labels).sum()
+
+    expected = jax.hessian(loss)(at.ravel())
+    found = mnist.last_hessian(h, h @ at[:3] + at[3])
+    np.testing.assert_allclose(found, expected, atol=1e-4)
+
+
+def test_a_mean_field_is_nearest_to_its_prior_at_the_prior():
+    params = mnist.init(jax.random.key(0))
+    assert sum(x.size for x in jax.tree.leaves(params)) == 61_706
+    scale, names = 3.0, mnist.SHAPES
+
+    def sd(name, kind):
+        return scale / np.sqrt(np.prod(names[name][:-1])) if kind == "kernel" else scale
+
+    q = {
+        "mean": jax.tree.map(jnp.zeros_like, params),
+        "log_sd": {
+            name: {k: jnp.full_like(x, np.log(sd(name, k))) for k, x in layer.items()}
+            for name, layer in params.items()
+        },
+    }
+    grads = jax.grad(mnist.minus_divergence)(q, scale)
+    assert all(np.abs(g).max() < 1e-4 for g in jax.tree.leaves(grads))

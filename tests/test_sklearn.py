@@ -105,7 +105,7 @@ def test_the_classifier_knows_names_and_what_it_does_not_know():
     near, clear = model.predict_proba([[0.01, 1.0], [1.5, 1.5]])
     assert near.max() < 0.9 < clear.max()
     proba = model.predict_proba(np.zeros((3, 2)))
-    np.testing.assert_allclose(proba.sum(1), 1.0, atol=1e-6)
+    np.testing.assert_allclose(proba.sum(1), 1.0, rtol=1e-14)
     log_p = model.log_prob([[1.5, 1.5]], ["blue"])
     np.testing.assert_allclose(log_p, np.log(clear[0]), rtol=1e-6)
     with pytest.raises(ValueError, match="'pink'"):
@@ -156,6 +156,7 @@ def test_minibatches_and_verbose(capsys):
         ({"num_samples": 0}, ValueError, "num_samples=0"),
         ({"hidden_layer_sizes": (8, 0)}, ValueError, "hidden_layer_sizes=0"),
         ({"hidden_layer_sizes": (8.5,)}, TypeError, "whole number"),
+        ({"hidden_layer_sizes": "wide"}, TypeError, "hidden_layer_sizes='wide'"),
         ({"batch_size": "all"}, TypeError, "batch_size='all'"),
         ({"start_updates": 1.5}, TypeError, "start_updates=1.5"),
     ],

@@ -42,6 +42,20 @@ def test_the_prior_of_the_outputs_is_the_one_that_is_written_down():
         assert abs(f.mean() / (f.std() / np.sqrt(len(f)))) < Z
 
 
+def test_scales_of_classes_spread_four_times_as_far():
+    """3 e^η in place of 3 e^{η/4}: else a logit is the mean of a regression."""
+    numbers = sgld_jax.tabular_regression(3, (4, 5), num_data=5)
+    classes = sgld_jax.tabular_classification(3, (4, 5), 2, num_data=5)
+    params = jax.tree.map(lambda z: z[0], drawn_from_the_prior(numbers, 1))
+    wider = [
+        layer | {"log_scale": 4 * layer["log_scale"]} for layer in params["layers"]
+    ]
+    x = jnp.array([[1.0, -2.0, 0.5], [0.2, 0.1, 3.0]])
+    logits = classes.apply(params, x)[:, 0]
+    means = numbers.apply(params | {"layers": wider}, x)[:, 0]
+    np.testing.assert_allclose(logits, means, rtol=1e-5)
+
+
 def test_potentials_are_ones_and_the_floor_holds():
     x, y = table()
     network = sgld_jax.tabular_regression(3, (8, 8), num_data=len(x), floor=0.2)

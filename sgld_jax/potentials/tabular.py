@@ -3,12 +3,13 @@
     h₀ = e^{a/2} x                          a ~ N(0, I), the relevance of each input
     hₗ = tanh(sₗ wₗ hₗ₋₁/√fan_in + bₗ)       wₗ, bₗ ~ N(0, I)
     f  = c s w h/√fan_in + b                 for each output a scale s, and a factor c
-    s  = 3 e^{η/4},  η ~ N(0, 1)             for each layer and each output
+    s  = 3 e^{τη},  η ~ N(0, 1)              for each layer and each output
 
 All that is sampled is N(0, 1) a priori, so that coordinates are of one size, and no
-width follows another (the non-centred form, see `hierarchical`). In a regression the
-outputs are a mean and g, σ = √(floor² + exp(2g − 3)) with c = 0.1 for g: noise varies
-little with x, and is some .2 of the spread of y.
+width follows another (the non-centred form, see `hierarchical`). In a regression
+τ = 1/4, and the outputs are a mean and g, σ = √(floor² + exp(2g − 3)), with c = 0.1
+for g: noise varies little with x, and is some .2 of the spread of y. With classes
+τ = 1: how sure a network may be is learned.
 
 R. M. Neal, Bayesian Learning for Neural Networks, 1996, on scales and relevance.
 """
@@ -28,7 +29,8 @@ from sgld_jax.potentials.priors import gaussian_prior
 
 PyTree = Any
 
-_SCALE, _SPREAD = 3.0, 0.25  # of a layer, and of the logarithm of that scale
+_SCALE = 3.0  # of a layer
+_OF_NUMBERS, _OF_CLASSES = 0.25, 1.0  # τ, the spread of the logarithm of that scale
 _OF_NOISE = 0.1  # the factor of an output that is a log σ
 _LOG_NOISE = -1.5  # its centre
 
@@ -60,7 +62,7 @@ def tabular_regression(
     """
 
     def outputs(params: PyTree, x: jax.Array) -> jax.Array:
-        f = _forward(params, x, jnp.array([1.0, _OF_NOISE]))
+        f = _forward(params, x, jnp.array([1.0, _OF_NOISE]), _OF_NUMBERS)
         log_sd = f[..., 1] + _LOG_NOISE
         if floor:
             log_sd = 0.5 * jnp.logaddexp(2 * math.log(floor), 2 * log_sd)
@@ -101,7 +103,7 @@ def tabular_classification(
     """
 
     def outputs(params: PyTree, x: jax.Array) -> jax.Array:
-        return _forward(params, x, jnp.ones(num_classes))
+        return _forward(params, x, jnp.ones(num_classes), _OF_CLASSES)
 
     def log_likelihood(params: PyTree, batch: PyTree) -> jax.Array:
         x, labels = batch
@@ -111,19 +113,21 @@ def tabular_classification(
     return _network(sizes, outputs, log_likelihood, num_data)
 
 
-def _forward(params: PyTree, x: jax.Array, factors: jax.Array) -> jax.Array:
+def _forward(
+    params: PyTree, x: jax.Array, factors: jax.Array, spread: float
+) -> jax.Array:
     """f, `[n, K]`. Columns are rows inside, since CPUs are faster so."""
     h = jnp.exp(params["relevance"] / 2)[:, None] * x.T
     *hidden, last = params["layers"]
     for layer in hidden:
-        h = jnp.tanh(_scale(layer) * (layer["w"] @ h) + layer["b"][:, None])
-    scales = factors * _scale(last)
+        h = jnp.tanh(_scale(layer, spread) * (layer["w"] @ h) + layer["b"][:, None])
+    scales = factors * _scale(last, spread)
     return (scales[:, None] * (last["w"] @ h) + last["b"][:, None]).T
 
 
-def _scale(layer: PyTree) -> jax.Array:
+def _scale(layer: PyTree, spread: float) -> jax.Array:
     fan_in = layer["w"].shape[1]
-    return _SCALE / math.sqrt(fan_in) * jnp.exp(_SPREAD * layer["log_scale"])
+    return _SCALE / math.sqrt(fan_in) * jnp.exp(spread * layer["log_scale"])
 
 
 def _network(

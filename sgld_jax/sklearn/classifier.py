@@ -20,7 +20,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
     (`tabular_classification`).
 
     Args:
-      hidden_layer_sizes: widths.
+      hidden_layer_sizes: widths; "auto" for one of 32.
       num_chains: chains, at least 2, each from an optimum of its own.
       num_samples: draws of each chain, 50 updates apart.
       start_updates: of Adam, before a chain starts.
@@ -49,6 +49,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
       (1, 2)
     """
 
+    _auto = (32,)
     _learned = (*BayesianMLP._learned, "classes_")
 
     def _network(self, num_data: int) -> Network:
@@ -84,7 +85,8 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
         Args:
           X: `[n, D]`.
         """
-        return np.asarray(predictive_probs(self._outputs(X)), np.float64)
+        probs = np.asarray(predictive_probs(self._outputs(X)), np.float64)
+        return probs / probs.sum(1, keepdims=True)  # to 64 bits, as scores expect
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each row, `[n]`.

@@ -30,13 +30,14 @@ _AT_ONCE = 256  # rows of a prediction
 class BayesianMLP(BaseEstimator):
     """A network of which many draws are kept. Its subclasses say what it predicts."""
 
+    _auto: ClassVar[tuple[int, ...]]  # widths, if nothing is said
     # Arrays that `fit` leaves behind, beside the draws.
     _learned: ClassVar[tuple[str, ...]] = ("n_features_in_", "x_mean_", "x_scale_")
     n_features_in_: int
 
     def __init__(
         self,
-        hidden_layer_sizes: Any = (32, 32, 32, 32),
+        hidden_layer_sizes: Any = "auto",
         *,
         num_chains: int = 8,
         num_samples: int = 100,
@@ -66,8 +67,10 @@ class BayesianMLP(BaseEstimator):
         if self.batch_size not in ("auto", None):
             check_count("batch_size", self.batch_size, 1)
 
-    def _widths(self) -> tuple[int, ...]:
-        sizes = self.hidden_layer_sizes
+    def _widths(self) -> tuple[Any, ...]:
+        sizes: Any = self.hidden_layer_sizes
+        if isinstance(sizes, str) and sizes == "auto":
+            return self._auto
         return tuple(sizes) if np.ndim(sizes) else (sizes,)
 
     def _standardised(self, X: np.ndarray) -> np.ndarray:
@@ -165,7 +168,9 @@ class BayesianMLP(BaseEstimator):
         arrays = {name: x for name, x in learned.items() if name not in named}
         leaves = jax.tree.leaves(self.draws_)
         arrays |= {f"draws.{i}": x for i, x in enumerate(leaves)}
-        settings = {**self.get_params(), "hidden_layer_sizes": list(self._widths())}
+        settings = self.get_params()
+        if not isinstance(self.hidden_layer_sizes, str):
+            settings["hidden_layer_sizes"] = list(self._widths())
         if not isinstance(settings["random_state"], (int, type(None))):
             settings["random_state"] = None  # a generator, that has been used
         facts = {"kind": type(self).__name__, "settings": settings, "named": named}
@@ -188,7 +193,8 @@ class BayesianMLP(BaseEstimator):
                 f"{cls.__name__}."
             )
         settings = facts["settings"]
-        settings["hidden_layer_sizes"] = tuple(settings["hidden_layer_sizes"])
+        if not isinstance(settings["hidden_layer_sizes"], str):
+            settings["hidden_layer_sizes"] = tuple(settings["hidden_layer_sizes"])
         model = cls(**settings)
         named = {name: np.array(x) for name, x in facts["named"].items()}
         for name in cls._learned:

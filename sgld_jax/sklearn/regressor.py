@@ -27,7 +27,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
     a prediction is the mixture of all their draws.
 
     Args:
-      hidden_layer_sizes: widths.
+      hidden_layer_sizes: widths; "auto" for four of 32.
       num_chains: chains, at least 2, each from an optimum of its own.
       num_samples: draws of each chain, 50 updates apart.
       start_updates: of Adam, before a chain starts.
@@ -55,6 +55,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
       >>> low, high = model.predict_interval([[0.0]], coverage=0.9)
     """
 
+    _auto = (32, 32, 32, 32)
     _learned = (*BayesianMLP._learned, "y_mean_", "y_scale_", "floor_")
 
     def _network(self, num_data: int) -> Network:
