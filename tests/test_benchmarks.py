@@ -245,3 +245,14 @@ def test_a_mean_field_is_nearest_to_its_prior_at_the_prior():
     }
     grads = jax.grad(mnist.minus_divergence)(q, scale)
     assert all(np.abs(g).max() < 1e-4 for g in jax.tree.leaves(grads))
+
+
+def test_a_convolution_by_shifts_is_that_of_jax():
+    keys = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(keys[0], (2, 9, 8, 3))
+    kernel = jax.random.normal(keys[1], (5, 5, 3, 4))
+    dims = ("NHWC", "HWIO", "NHWC")
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (1, 1), "VALID", dimension_numbers=dims
+    )
+    np.testing.assert_allclose(mnist.convolved(x, kernel), expected, atol=1e-4)
