@@ -89,35 +89,62 @@ CASES: dict[str, Callable[[bool], list[dict]]] = {
 ON_A_PAGE = ("laws", "law-peers")  # of their own, and not in the README
 
 
+def _posteriors(names: list[str], _: int) -> None:
+    """Published posteriors, those that were named or all that are missing yet."""
+    rows = posteriors.rows(_kept("posteriors"), names)
+    result = _finish("posteriors", rows)
+    POSTERIORS.write_text(posterior_page.page(result))
+
+
+def _uci(names: list[str], splits: int) -> None:
+    """Regression tables, those of the splits that are missing yet."""
+    names = names or list(tabular.SETS)
+    _finish("tabular", tabular.rows(_kept("tabular"), names, splits))
+    TABULAR.write_text(_tabular_page())
+
+
+def _airfoil(names: list[str], splits: int) -> None:
+    _uci(["airfoil"], splits)
+
+
+def _small(names: list[str], _: int) -> None:
+    _finish("small", small.rows(_kept("small")))
+    TABULAR.write_text(_tabular_page())
+
+
+def _hmc(names: list[str], _: int) -> None:
+    said = RESULTS / "hmc-probabilities.npz"
+    result = _finish("hmc", agreement.rows(_kept("hmc"), said))
+    AGREEMENT.write_text(agreement_page.page(result))
+
+
+def _mnist(names: list[str], _: int) -> None:
+    result = _finish("mnist", mnist.rows(_kept("mnist")))
+    MNIST.write_text(mnist_page.page(result))
+
+
+# Kept row by row, each on a page of its own; called with names and splits.
+LONG: dict[str, Callable[[list[str], int], None]] = {
+    "posteriors": _posteriors,
+    "uci": _uci,
+    "airfoil": _airfoil,
+    "small": _small,
+    "hmc": _hmc,
+    "mnist": _mnist,
+}
+
+
 def main() -> None:
     """Runs the cases that were named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    tables = ["uci", "airfoil", "small", "hmc", "mnist", *tabular.SETS]
-    choices = [[], *CASES, "posteriors", *posteriors.NAMES, *tables]
+    choices = [[], *CASES, *LONG, *posteriors.NAMES, *tabular.SETS]
     parser.add_argument("cases", nargs="*", choices=choices, metavar="case")
     parser.add_argument("--short", action="store_true", help="seconds; keeps nothing")
     parser.add_argument("--splits", type=int, default=20, help="of uci, at most")
     chosen = parser.parse_args()
-    if chosen.cases[:1] == ["posteriors"]:
-        _posteriors(chosen.cases[1:])
-        return
-    if chosen.cases[:1] in (["uci"], ["airfoil"]):
-        named = chosen.cases[1:] or list(tabular.SETS)
-        airfoil = chosen.cases == ["airfoil"]
-        _tables(["airfoil"] if airfoil else named, chosen.splits)
-        return
-    if chosen.cases == ["small"]:
-        _finish("small", small.rows(_kept("small")))
-        TABULAR.write_text(_tabular_page())
-        return
-    if chosen.cases == ["hmc"]:
-        said = RESULTS / "hmc-probabilities.npz"
-        result = _finish("hmc", agreement.rows(_kept("hmc"), said))
-        AGREEMENT.write_text(agreement_page.page(result))
-        return
-    if chosen.cases == ["mnist"]:
-        result = _finish("mnist", mnist.rows(_kept("mnist")))
-        MNIST.write_text(mnist_page.page(result))
+    first, *named = chosen.cases or [""]
+    if first in LONG:
+        LONG[first](named, chosen.splits)
         return
     for name in chosen.cases or CASES:
         rows = CASES[name](chosen.short)
@@ -130,23 +157,9 @@ def main() -> None:
             LAWS.write_text(_law_page())
 
 
-def _posteriors(names: list[str]) -> None:
-    """Published posteriors, those that were named or all that are missing yet."""
-    rows = posteriors.rows(_kept("posteriors"), names)
-    result = _finish("posteriors", rows)
-    POSTERIORS.write_text(posterior_page.page(result))
-
-
-def _tables(names: list[str], splits: int) -> None:
-    """Regression tables, those of the splits that are missing yet."""
-    _finish("tabular", tabular.rows(_kept("tabular"), names, splits))
-    TABULAR.write_text(_tabular_page())
-
-
 def _tabular_page() -> str:
-    kept = [_kept(name) for name in ("tabular", "small")]
-    results = [json.loads(path.read_text()) for path in kept if path.exists()]
-    return tabular_page.page(*results)
+    kept = (_kept(name).read_text() for name in ("tabular", "small"))
+    return tabular_page.page(*map(json.loads, kept))
 
 
 def _finish(name: str, rows: list[dict]) -> dict:

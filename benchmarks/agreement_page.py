@@ -20,7 +20,7 @@ two of HMC's chains with the other two: nothing can be told to be nearer than th
 
 TAIL = """Prior and likelihood are given; the question is only whether a method has the
 posterior that they make. Which predicts best is another question: here the ensemble of
-optima has the lower NLL, since this prior is wider than these data like.
+optima has the lower NLL.
 
 `sgld` and `sghmc` use minibatches of 50 and the step, of four and five, that came
 nearest to HMC with another seed. `baoa` is `warm_up(metric="diagonal")`, which is told

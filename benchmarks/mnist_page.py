@@ -10,7 +10,7 @@ chains, or as one network that goes on for so long. Each was tuned by the same r
 three settings, with a quarter of the gradients each, that was taken which makes
 {validation:,} validation images most likely. Samplers begin at networks by Adam that
 had half of the gradients, and keep {draws} draws of each chain, at T = 1 with the prior
-N(0, 16/fan_in).
+N(0, {variance:g}/fan_in).
 
 {test:,} test images. *Turned*: the first half of them by 30 degrees, with noise. AUROC:
 of the predictive entropy, beside {others:,} test images of Fashion-MNIST and {others:,}
@@ -46,6 +46,7 @@ def page(result: dict) -> str:
         batch=case.BATCH,
         validation=case.VALIDATION,
         draws=case.DRAWS,
+        variance=case.SCALE**2,
         test=case.TEST,
         others=case.OTHERS,
     )

@@ -67,7 +67,7 @@ were chosen on two other splits (101 and 102) of the last three sets.
 """
 
 
-def page(result: dict, small: dict | None = None) -> str:
+def page(result: dict, small: dict) -> str:
     """The page, of the kept results of the tables, and of the small sets."""
     versions = ", ".join(f"{k} {result[k]}" for k in ("jax", "optax", "python"))
     parts = [HEAD.format(versions=versions, **result).strip()]
@@ -76,9 +76,8 @@ def page(result: dict, small: dict | None = None) -> str:
         parts += [UCI.strip(), *_uci(rows)]
     if any(one["data"] == "airfoil" for one in rows):
         parts += [FIXED.strip(), _airfoil(rows)]
-    if small:
-        cores = np.mean([one["cores"] for one in small["rows"]])
-        parts += [SMALL.strip().format(cores=cores), _small(small["rows"])]
+    cores = np.mean([one["cores"] for one in small["rows"]])
+    parts += [SMALL.strip().format(cores=cores), _small(small["rows"])]
     return "\n\n".join(parts) + "\n"
 
 

@@ -15,6 +15,7 @@ from benchmarks import (
     agreement_page,
     laws,
     mnist,
+    mnist_page,
     posterior_page,
     posteriors,
     small,
@@ -209,6 +210,23 @@ def test_agreement_and_total_variation():
     found = agreement.compared(one, other)
     assert found["agreement"] == 0.5
     np.testing.assert_allclose(found["total variation"], (0.1 + 0.4) / 2, atol=1e-6)
+
+
+def test_the_page_of_images_has_a_line_for_every_row():
+    columns = {name: 0.125 for name in mnist_page.COLUMNS}
+    one = {"method": "MAP", "minutes": 3.2, "tuned": "prior scale 4", **columns}
+    facts = {"jax": "1", "optax": "2", "python": "3", "processor": "a CPU"}
+    page = mnist_page.page({**facts, "rows": [one, one | {"method": "sgld"}]})
+    assert "a CPU; jax 1, optax 2, python 3" in page and "N(0, 16/fan_in)" in page
+    assert "| MAP | 0.1250 |" in page and "| sgld | 0.1250 |" in page
+
+
+def test_long_tables_are_called_with_what_was_named(monkeypatch):
+    asked = []
+    monkeypatch.setitem(benchmarks.LONG, "uci", lambda *given: asked.append(given))
+    monkeypatch.setattr("sys.argv", ["benchmarks", "uci", "yacht", "--splits", "2"])
+    benchmarks.main()
+    assert asked == [(["yacht"], 2)]
 
 
 def test_the_hessian_of_a_last_layer_is_that_of_jax():
