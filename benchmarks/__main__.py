@@ -31,6 +31,7 @@ LAWS = HERE.parent / "docs" / "laws.md"
 POSTERIORS = HERE.parent / "docs" / "posteriors.md"
 TABULAR = HERE.parent / "docs" / "tabular.md"
 MNIST = HERE.parent / "docs" / "mnist.md"
+MNIST_FULL = "mnist-full", "gpu"
 AGREEMENT = HERE.parent / "docs" / "agreement.md"
 
 
@@ -119,8 +120,9 @@ def _hmc(names: list[str], _: int) -> None:
 
 
 def _mnist(names: list[str], _: int) -> None:
-    result = _finish("mnist", mnist.rows(_kept("mnist")))
-    MNIST.write_text(mnist_page.page(result))
+    name, kind = MNIST_FULL if "full" in names else ("mnist", "cpu")
+    _finish(name, mnist.rows(_kept(name, kind), names), kind)
+    MNIST.write_text(_mnist_page())
 
 
 # Kept row by row, each on a page of its own; called with names and splits.
@@ -137,7 +139,8 @@ LONG: dict[str, Callable[[list[str], int], None]] = {
 def main() -> None:
     """Runs the cases that were named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    choices = [[], *CASES, *LONG, *posteriors.NAMES, *tabular.SETS]
+    named = *posteriors.NAMES, *tabular.SETS, "full", *mnist.METHODS
+    choices = [[], *CASES, *LONG, *named]
     parser.add_argument("cases", nargs="*", choices=choices, metavar="case")
     parser.add_argument("--short", action="store_true", help="seconds; keeps nothing")
     parser.add_argument("--splits", type=int, default=20, help="of uci, at most")
@@ -162,11 +165,16 @@ def _tabular_page() -> str:
     return tabular_page.page(*map(json.loads, kept))
 
 
-def _finish(name: str, rows: list[dict]) -> dict:
+def _mnist_page() -> str:
+    kept = [_kept("mnist"), _kept(*MNIST_FULL)]
+    return mnist_page.page(*(json.loads(p.read_text()) for p in kept if p.exists()))
+
+
+def _finish(name: str, rows: list[dict], kind: str = "cpu") -> dict:
     """The rows of a long table, kept with versions and machine."""
     result = circumstances() | {"case": name, "rows": rows}
     text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-    _kept(name).write_text(text)
+    _kept(name, kind).write_text(text)
     return result
 
 
@@ -176,11 +184,11 @@ def _keep(name: str, rows: list[dict]) -> None:
     kind = "gpu" if "NVIDIA" in facts["device"] else "cpu"
     result = {"case": name, **facts, "rows": rows}
     text = json.dumps(result, indent=1, ensure_ascii=False) + "\n"
-    (RESULTS / f"{name}-{kind}.json").write_text(text)
+    _kept(name, kind).write_text(text)
 
 
-def _kept(name: str) -> pathlib.Path:
-    return RESULTS / f"{name}-cpu.json"
+def _kept(name: str, kind: str = "cpu") -> pathlib.Path:
+    return RESULTS / f"{name}-{kind}.json"
 
 
 def _law_page() -> str:

@@ -1,5 +1,6 @@
 """How time is taken: loops in turns, runs of seconds, medians and spreads."""
 
+import importlib.metadata
 import platform
 import statistics
 import time
@@ -102,13 +103,11 @@ def _calibrated(run: Callable[[int], float], seconds: float) -> int:
 
 def circumstances() -> dict[str, Any]:
     """The versions and the machine, to stand beside every figure."""
-    import blackjax
-    import optax
-
+    names = {d.name for d in importlib.metadata.distributions()}
     return {
-        "jax": jax.__version__,
-        "optax": optax.__version__,
-        "blackjax": blackjax.__version__,
+        name: importlib.metadata.version(name) if name in names else "none"
+        for name in ("jax", "optax", "blackjax")
+    } | {
         "python": platform.python_version(),
         "device": jax.devices()[0].device_kind,
         "processor": _processor(),

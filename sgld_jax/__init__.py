@@ -61,6 +61,7 @@ from sgld_jax.preconditioners import (
     identity,
     own_diagonal,
 )
+from sgld_jax.schedules import Cyclical, cyclical, welling_teh_schedule
 from sgld_jax.seeding import seed
 from sgld_jax.tuning.audit import audit
 from sgld_jax.tuning.bias import bias_check
@@ -75,6 +76,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Chain",
     "Constrained",
+    "Cyclical",
     "Network",
     "Preconditioner",
     "Samples",
@@ -92,6 +94,7 @@ __all__ = [
     "compare_steps",
     "constrained",
     "crps",
+    "cyclical",
     "dense",
     "diagonal",
     "early_stopped",
@@ -145,5 +148,6 @@ __all__ = [
     "to_arviz",
     "variance_split",
     "warm_up",
+    "welling_teh_schedule",
     "with_replacement",
 ]

@@ -13,8 +13,9 @@ from benchmarks import __main__ as benchmarks
 from benchmarks import (
     agreement,
     agreement_page,
+    image_methods,
     laws,
-    mnist,
+    lenet,
     mnist_page,
     posterior_page,
     posteriors,
@@ -214,11 +215,19 @@ def test_agreement_and_total_variation():
 
 def test_the_page_of_images_has_a_line_for_every_row():
     columns = {name: 0.125 for name in mnist_page.COLUMNS}
-    one = {"method": "MAP", "minutes": 3.2, "tuned": "prior scale 4", **columns}
+    one = {"method": "MAP", "tuned": "prior scale 4", **columns}
+    one |= {"data": "mnist", "size": "part", "seed": 0}
+    two = one | {"method": "sgld"}
+    again = two | {"seed": 1, "accuracy": 0.375, "tuned": "prior scale 2"}
     facts = {"jax": "1", "optax": "2", "python": "3", "processor": "a CPU"}
-    page = mnist_page.page({**facts, "rows": [one, one | {"method": "sgld"}]})
+    facts |= {"device": "cpu", "rows": [one, two, again]}
+    page = mnist_page.page(facts)
     assert "a CPU; jax 1, optax 2, python 3" in page and "N(0, 16/fan_in)" in page
-    assert "| MAP | 0.1250 |" in page and "| sgld | 0.1250 |" in page
+    assert "| MAP | 0.1250 | 0.1250 |" in page and "Fashion-MNIST, " not in page
+    assert "| sgld | 0.2500 ± 0.1250 | 0.1250 ± 0.0000 |" in page
+    assert "| prior scale 4; prior scale 2 |" in page and "seeds: 2 (a CPU" in page
+    more = {**facts, "rows": [one | {"data": "fashion", "size": "full"}]}
+    assert "## Fashion-MNIST, 50,000 training" in mnist_page.page(facts, more)
 
 
 def test_long_tables_are_called_with_what_was_named(monkeypatch):
@@ -242,14 +251,14 @@ def test_the_hessian_of_a_last_layer_is_that_of_jax():
         return -sgld_jax.likelihoods.categorical(h @ w[:3] + w[3], labels).sum()
 
     expected = jax.hessian(loss)(at.ravel())
-    found = mnist.last_hessian(h, h @ at[:3] + at[3])
+    found = image_methods.last_hessian(h, h @ at[:3] + at[3])
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def test_a_mean_field_is_nearest_to_its_prior_at_the_prior():
-    params = mnist.init(jax.random.key(0))
+    params = lenet.init(jax.random.key(0))
     assert sum(x.size for x in jax.tree.leaves(params)) == 61_706
-    scale, names = 3.0, mnist.SHAPES
+    scale, names = 3.0, lenet.SHAPES
 
     def sd(name, kind):
         return scale / np.sqrt(np.prod(names[name][:-1])) if kind == "kernel" else 1.0
@@ -263,10 +272,10 @@ def test_a_mean_field_is_nearest_to_its_prior_at_the_prior():
     }
     prior = sgld_jax.fan_in_prior(scale)  # the one that all other methods have
     at = jax.tree.map(lambda x: x + 0.1, q["mean"])
-    moved = mnist.minus_divergence({**q, "mean": at}, scale)
-    change = moved - mnist.minus_divergence(q, scale)
+    moved = image_methods.minus_divergence({**q, "mean": at}, scale)
+    change = moved - image_methods.minus_divergence(q, scale)
     np.testing.assert_allclose(change, prior(at) - prior(q["mean"]), rtol=1e-3)
-    grads = jax.grad(mnist.minus_divergence)(q, scale)
+    grads = jax.grad(image_methods.minus_divergence)(q, scale)
     assert all(np.abs(g).max() < 1e-4 for g in jax.tree.leaves(grads))
 
 
@@ -278,4 +287,4 @@ def test_a_convolution_by_shifts_is_that_of_jax():
     expected = jax.lax.conv_general_dilated(
         x, kernel, (1, 1), "VALID", dimension_numbers=dims
     )
-    np.testing.assert_allclose(mnist.convolved(x, kernel), expected, atol=1e-4)
+    np.testing.assert_allclose(lenet.convolved(x, kernel), expected, atol=1e-4)

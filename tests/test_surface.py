@@ -13,11 +13,11 @@ import sgld_jax
 PACKAGE = pathlib.Path(sgld_jax.__file__).parent
 
 SURFACE = """
-Chain Constrained Network Preconditioner Samples StepSize Unseeded WarmUp audit auroc auto_step_size baoa bias_check blocks brier check_potential compare_steps constrained crps dense diagonal early_stopped entropy_split error_at_coverage ess
+Chain Constrained Cyclical Network Preconditioner Samples StepSize Unseeded WarmUp audit auroc auto_step_size baoa bias_check blocks brier check_potential compare_steps constrained crps cyclical dense diagonal early_stopped entropy_split error_at_coverage ess
 expected_calibration_error fan_in_prior freeze from_linen from_log_density from_nnx from_numpyro full_batch
 gaussian_prior hierarchical identity leimkuhler_matthews likelihoods load mala mcse minibatch_potential nll own_diagonal plots position_dependent predict
 predictive_interval predictive_log_density predictive_probs psgld resume rhat rmsprop sample samples_from_draws seed sghmc sgld sglrw sgnht shuffled stacked start step stop_when summary tabular_classification tabular_regression to_arviz
-variance_split warm_up with_replacement
+variance_split warm_up welling_teh_schedule with_replacement
 """.split()
 
 # From the ground up. A file may import from its own floor and from those below it.
@@ -88,11 +88,11 @@ def test_the_signatures_of_the_engine():
     assert signatures() == {
         "sgld": ["step_size", "temperature", "preconditioner", "key"],
         "sample": "key sampler potential init num_samples num_chains data batches loader "
-        "num_data burn_in thinning collect groups progress until".split(),
+        "num_data burn_in thinning collect keep groups progress until".split(),
         "start": "key sampler init num_chains data batches".split(),
         "step": "chain sampler potential data batches batch".split(),
         "resume": "chain sampler potential num_samples data batches loader num_data burn_in "
-        "thinning collect groups progress until".split(),
+        "thinning collect keep groups progress until".split(),
         "seed": ["state", "key"],
         "stacked": ["params", "scale"],
     }

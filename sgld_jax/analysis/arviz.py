@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sgld_jax.analysis.draws import named_arrays, usable_weights
+from sgld_jax.analysis.draws import named_arrays
+from sgld_jax.analysis.weights import usable_weights
 from sgld_jax.arguments import declares_key
 from sgld_jax.warn import warn
 

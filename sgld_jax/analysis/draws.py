@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from sgld_jax.analysis.weights import usable_weights
 from sgld_jax.leaves import as_typed
 from sgld_jax.warn import warn
 
@@ -89,43 +90,6 @@ def _healthy_chains(draws: Any) -> np.ndarray:
     if bad:
         warn(_left_out(bad, draws.num_chains))
     return np.flatnonzero(~np.asarray(draws.failed))
-
-
-def usable_weights(draws: Any, weighted: bool | None, kept: Any) -> np.ndarray | None:
-    """The weights of the chains `kept`, float64 `[C', S]`, or None if all count alike.
-
-    Warns where draws of different or unknown weights are to be counted alike.
-
-    Raises:
-      ValueError: for `weighted` draws that have no weights, or unknown ones.
-    """
-    if weighted is None:
-        return None
-    given = getattr(draws, "weights", None)
-    if given is None and not weighted:  # arrays
-        return None
-    weights = np.asarray(np.nan if given is None else np.asarray(given)[kept])
-    unknown = np.isnan(weights).any()
-    if weighted and unknown:
-        raise ValueError(
-            "weighted=True, but the weights of these draws are unknown: expected "
-            "Samples of one kernel. Average with weights of your own, or leave out "
-            "weighted, which is right where the steps were constant."
-        )
-    if weighted:
-        return weights.astype(np.float64)
-    if unknown:
-        warn(
-            "The weights of these draws are unknown, since not one kernel made them; "
-            "all count alike, which is right where the steps were constant."
-        )
-    elif (weights != weights[:, :1]).any():
-        warn(
-            f"The weights change over the draws, from {weights.min():.3g} to "
-            f"{weights.max():.3g}, as under a schedule of steps; here all draws count "
-            f"alike. weighted=True counts them by their weights."
-        )
-    return None
 
 
 def named_arrays(tree: PyTree, default: str) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """What every draw predicts for new inputs, in bounded memory."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -7,7 +8,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from sgld_jax.analysis.draws import healthy_tree
+from sgld_jax.analysis.draws import healthy_tree, is_samples
+from sgld_jax.analysis.weights import usable_weights
 from sgld_jax.arguments import check_count, check_takes
 from sgld_jax.program import Program
 
@@ -22,7 +24,8 @@ def predict(
     inputs: PyTree,
     *,
     batch_size: int = 256,
-    reduce: Callable[[PyTree], PyTree] | None = None,
+    reduce: Callable[..., PyTree] | None = None,
+    weighted: bool = False,
 ) -> PyTree:
     """The network's outputs at every draw, for inputs that it may never have seen.
 
@@ -42,13 +45,18 @@ def predict(
       batch_size: inputs at a time. The device holds the outputs of at most 64 draws for
         them, and the host those of all draws.
       reduce: of the outputs for a batch, `[C, S, b, ...]`; makes arrays `[b, ...]`.
+      weighted: whether `reduce` is called with the weights of the draws, too:
+        `reduce(outputs, weights=w)`, with `Samples.weights` `[C, S]`. A warning says
+        where they matter. `predictive_probs`, `entropy_split` and `variance_split`
+        take them.
 
     Returns:
       NumPy arrays `[C, S, n, ...]`, or with `reduce` what that makes, `[n, ...]`.
 
     Raises:
       TypeError: for what cannot be called with parameters and inputs.
-      ValueError: for inputs, or outputs, without a common leading axis.
+      ValueError: for inputs, or outputs, without a common leading axis, and for
+        `weighted` draws of unknown weights, or without `reduce`.
 
     Example:
       >>> import jax, jax.numpy as jnp, sgld_jax
@@ -68,6 +76,7 @@ def predict(
     arguments = inputs if isinstance(inputs, tuple) else (inputs,)
     check_takes(apply, ", ".join(["params", *["inputs"] * len(arguments)]), "apply")
     params, (num_chains, num_draws) = healthy_tree(samples)
+    reduce = _weighted(reduce, samples, weighted)
     arguments = jax.tree.map(np.asarray, arguments)
     num_inputs = _num_inputs(arguments)
     draws = jax.tree.map(
@@ -85,6 +94,22 @@ def predict(
     if reduce is None:
         return _filled(map(outputs, starts), num_inputs)
     return _joined([jax.tree.map(np.asarray, reduce(outputs(i))) for i in starts], 0)
+
+
+def _weighted(
+    reduce: Callable | None, samples: Any, weighted: bool
+) -> Callable[[PyTree], PyTree] | None:
+    """`reduce` with the weights of the healthy chains, if they are to count."""
+    if reduce is None:
+        if weighted:
+            raise ValueError(
+                "weighted=True without reduce: outputs of every draw are returned, and "
+                "none is averaged. Expected reduce, such as predictive_probs."
+            )
+        return None
+    kept = ~np.asarray(samples.failed) if is_samples(samples) else slice(None)
+    weights = usable_weights(samples, weighted, kept)
+    return reduce if weights is None else functools.partial(reduce, weights=weights)
 
 
 class _Outputs:

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgld_jax.analysis.draws import healthy_array, is_samples
+from sgld_jax.analysis.weights import shares
 from sgld_jax.leaves import is_numeric
 
 
@@ -34,7 +35,9 @@ class EntropySplit(NamedTuple):
     epistemic: jax.Array
 
 
-def predictive_probs(logits: Any, *, weighted: bool = False) -> jax.Array:
+def predictive_probs(
+    logits: Any, *, weighted: bool = False, weights: Any = None
+) -> jax.Array:
     """The predictive distribution: probabilities averaged over chains and draws.
 
     Args:
@@ -43,6 +46,7 @@ def predictive_probs(logits: Any, *, weighted: bool = False) -> jax.Array:
         ensemble.
       weighted: whether to weight the draws by `Samples.weights`; a warning says where
         they matter.
+      weights: of the draws, `[C, S]`, where `logits` is an array.
 
     Returns:
       Probabilities `[n, K]`, averaged in log space, so that no logit overflows.
@@ -58,15 +62,18 @@ def predictive_probs(logits: Any, *, weighted: bool = False) -> jax.Array:
       >>> round(float(predictive_probs(two_draws[None, :, None, :])[0, 0]), 4)
       0.7
     """
-    return _average(*_checked_logits(logits, weighted))
+    return _average(*_checked_logits(logits, weighted, weights))
 
 
-def entropy_split(logits: Any, *, weighted: bool = False) -> EntropySplit:
+def entropy_split(
+    logits: Any, *, weighted: bool = False, weights: Any = None
+) -> EntropySplit:
     """Splits the predictive entropy into aleatoric and epistemic parts.
 
     Args:
       logits: as `predictive_probs`.
       weighted: as `predictive_probs`.
+      weights: as `predictive_probs`.
 
     Returns:
       `EntropySplit`: total = aleatoric + epistemic, and epistemic ≥ 0, exactly.
@@ -85,7 +92,7 @@ def entropy_split(logits: Any, *, weighted: bool = False) -> EntropySplit:
     Source: Depeweg et al. 2018, *Decomposition of uncertainty in Bayesian deep
     learning*, equation 3.
     """
-    aleatoric, epistemic = _split(*_checked_logits(logits, weighted))
+    aleatoric, epistemic = _split(*_checked_logits(logits, weighted, weights))
     return EntropySplit(aleatoric + epistemic, aleatoric, epistemic)
 
 
@@ -125,9 +132,15 @@ def _log_mean(log_p: jax.Array, log_w: jax.Array) -> jax.Array:
     return jax.nn.logsumexp(log_p + log_w[..., None, None], axis=(0, 1))
 
 
-def _checked_logits(given: Any, weighted: bool) -> tuple[jax.Array, jax.Array]:
+def _checked_logits(
+    given: Any, weighted: bool, weights: Any
+) -> tuple[jax.Array, jax.Array]:
     """Logits `[C, S, n, K]`, and the logarithm of weights `[C, S]` that sum to 1."""
-    array, weights = healthy_array(given, "logits [C, S, n, K]", weighted)
+    if weights is not None and (weighted or is_samples(given)):
+        raise ValueError(
+            "weights are of arrays: expected weighted=True for those of Samples."
+        )
+    array, own = healthy_array(given, "logits [C, S, n, K]", weighted)
     dtype = jnp.result_type(array) if is_numeric(array) else None
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         given = type(array).__name__ if dtype is None else f"of dtype {dtype}"
@@ -141,5 +154,6 @@ def _checked_logits(given: Any, weighted: bool) -> tuple[jax.Array, jax.Array]:
             f"logits has shape {logits.shape}: expected [C, S, n, K]. Use "
             f"logits[None, None] for one network, logits[:, None] for an ensemble."
         )
-    w = np.ones(logits.shape[:2]) if weights is None else weights
-    return logits, jnp.asarray(np.log(w / w.sum()), logits.dtype)
+    w = shares(own if weights is None else weights, logits.shape[:2])
+    with np.errstate(divide="ignore"):
+        return logits, jnp.asarray(np.log(w), logits.dtype)

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from sgld_jax.analysis.weights import shares
+
 _PAIRS = 2**22  # of draws and examples at once
 _HALVINGS = 60  # of the interval that a quantile lies in
 
@@ -213,14 +215,9 @@ def _mixture(mean: Any, scale: Any, weights: Any, flat: bool = False) -> tuple:
             f"scale holds {scale.min():.3g}: expected standard deviations, at least 0. "
             f"Of their logarithms take np.exp."
         )
-    w = np.ones(mean.shape[:2]) if weights is None else np.asarray(weights, np.float64)
-    if w.shape != mean.shape[:2]:
-        raise ValueError(
-            f"weights have shape {w.shape}: expected {mean.shape[:2]}, one for each "
-            f"draw."
-        )
+    w = shares(weights, mean.shape[:2])
     scale = np.broadcast_to(scale, mean.shape).reshape(-1, *mean.shape[2:])
-    return mean.reshape(scale.shape), scale, (w / w.sum()).ravel()
+    return mean.reshape(scale.shape), scale, w.ravel()
 
 
 def _for(y: Any, mean: Any, scale: Any, weights: Any) -> tuple:

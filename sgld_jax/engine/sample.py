@@ -55,6 +55,7 @@ def sample(
     burn_in: int = 0,
     thinning: int = 1,
     collect: Callable[[PyTree], PyTree] | None = None,
+    keep: Callable[[Any], Any] | None = None,
     groups: int | None = None,
     progress: bool = False,
     until: Callable[[Samples], Any] | None = None,
@@ -86,6 +87,8 @@ def sample(
       burn_in: updates before the first draw's own.
       thinning: updates per draw.
       collect: what to keep of a position, `params -> tree`; everything if None.
+      keep: which updates count, `count -> bool`, such as `cyclical(...).keep`: then
+        draws are thinned from those alone. Of counts `[n]`, from 0, on the host.
       groups: in how many groups of equal size the chains are updated, one group after
         the other. None chooses so that the batches of a group fit the caches of a CPU;
         on other devices it is one. Paths agree to rounding whatever the groups.
@@ -114,7 +117,7 @@ def sample(
     """
     check_is_potential(potential)
     stopping = Stopping(until)
-    plan = _plan(num_samples, burn_in, thinning, resumed=False)
+    plan = Plan.of(num_samples, burn_in, thinning, keep)
     check_room(None, plan.total)
     feed = None
     if loader is not None:
@@ -140,6 +143,7 @@ def resume(
     burn_in: int = 0,
     thinning: int = 1,
     collect: Callable[[PyTree], PyTree] | None = None,
+    keep: Callable[[Any], Any] | None = None,
     groups: int | None = None,
     progress: bool = False,
     until: Callable[[Samples], Any] | None = None,
@@ -163,6 +167,7 @@ def resume(
         above -thinning: so many updates of the first draw have been made already.
       thinning: updates per draw.
       collect: what to keep of a position; everything if None.
+      keep: as `sample`; of the counts of the chains, which go on.
       groups: as `sample`; None goes on as the run before.
       progress: whether to show a bar.
       until: as `sample`; of the draws that are made now.
@@ -194,7 +199,8 @@ def resume(
         )
     check_batches(batches, data)
     chain = with_state_of(sampler, chain)
-    plan = _plan(num_samples, burn_in, thinning, resumed=True)
+    made = int(np.asarray(chain.count).max())
+    plan = Plan.of(num_samples, burn_in, thinning, keep, made, resumed=True)
     check_room(chain, plan.total)
     check_belongs(chain, sampler, batches, data)
     check_distinct_keys(chain)
@@ -213,13 +219,6 @@ def _grouped(chain: Chain, groups: int | None) -> Chain:
     """The chain with its user's choice of groups, if there is a new one."""
     size = chosen_size(groups, len(chain.count))
     return chain._replace(group=chain.group * 0 + size) if size else chain
-
-
-def _plan(num_samples: int, burn_in: int, thinning: int, resumed: bool) -> Plan:
-    check_count("num_samples", num_samples, 1)
-    check_count("thinning", thinning, 1)
-    check_count("burn_in", burn_in, 1 - thinning if resumed else 0)
-    return Plan(int(num_samples), int(burn_in), int(thinning))
 
 
 def _run(
