@@ -161,12 +161,15 @@ def last_hessian(h: jax.Array, logits: jax.Array) -> np.ndarray:
     return np.asarray(blocks, np.float64).reshape(size, size)
 
 
-def _chains(make: Callable) -> Callable:
+def _chains(make: Callable, **given: Callable) -> Callable:
+    """A sampler whose options `given` are functions of N and of its updates."""
+
     def fit(data: tuple, seed: int, step: float, effort: Effort) -> Fit:
-        half = effort._replace(updates=effort.updates // 2)
+        N, half = len(data[0]), effort._replace(updates=effort.updates // 2)
         starts = optima(data, seed, SCALE, half)
         begin = sgld_jax.stacked(jax.tree.map(lambda x: x[:, 0], starts))
-        sampler = make(step / len(data[0]))
+        options = {name: of(N, half.updates) for name, of in given.items()}
+        sampler = make(step / N, **options)
         run = posterior(data, SCALE), begin, half, DRAWS
         return Fit(_run(data, seed + 1, sampler, *run))
 
@@ -222,5 +225,14 @@ METHODS: dict[str, tuple[Callable, str, tuple[float, ...]]] = {
     "mean-field VI": (mean_field, "prior scale", _WIDE),
     "last-layer Laplace": (last_layer, "prior scale", _SCALES),
     "sgld": (_chains(sgld_jax.sgld), "εN", _STEPS),
+    "psgld": (
+        _chains(
+            sgld_jax.psgld,
+            num_data=lambda N, updates: N,
+            freeze_after=lambda N, updates: updates // 4,
+        ),
+        "εN",
+        (3e-5, 1e-4, 3e-4, 1e-3, 3e-3),
+    ),
     "sghmc": (_chains(sgld_jax.sghmc), "εN", _STEPS),
 }
