@@ -48,6 +48,7 @@ from sgld_jax.potentials.batches import (
 from sgld_jax.potentials.blocks import blocks
 from sgld_jax.potentials.check import check_potential
 from sgld_jax.potentials.constraints import Constrained, constrained
+from sgld_jax.potentials.estimators import Estimator, control_variate, saga, svrg
 from sgld_jax.potentials.hierarchical import hierarchical
 from sgld_jax.potentials.networks import Network, from_linen, from_nnx
 from sgld_jax.potentials.numpyro_models import from_numpyro
@@ -77,6 +78,7 @@ __all__ = [
     "Chain",
     "Constrained",
     "Cyclical",
+    "Estimator",
     "Network",
     "Preconditioner",
     "Samples",
@@ -93,6 +95,7 @@ __all__ = [
     "check_potential",
     "compare_steps",
     "constrained",
+    "control_variate",
     "crps",
     "cyclical",
     "dense",
@@ -130,6 +133,7 @@ __all__ = [
     "resume",
     "rhat",
     "rmsprop",
+    "saga",
     "sample",
     "samples_from_draws",
     "seed",
@@ -143,6 +147,7 @@ __all__ = [
     "step",
     "stop_when",
     "summary",
+    "svrg",
     "tabular_classification",
     "tabular_regression",
     "to_arviz",

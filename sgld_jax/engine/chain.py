@@ -67,6 +67,7 @@ class Chain(NamedTuple):
       failure: which chains went non-finite, and where.
       group: how many chains `sample` was told to update at once, 0 to let it choose,
         int32 `[C]`.
+      memory: of an `Estimator`, leaves `[C, ...]`; () without one.
     """
 
     params: PyTree
@@ -75,6 +76,7 @@ class Chain(NamedTuple):
     count: jax.Array
     failure: Failure
     group: jax.Array
+    memory: PyTree = ()
 
     @property
     def position(self) -> PyTree:

@@ -36,6 +36,7 @@ def save(samples: Samples, folder: Any) -> None:
         "params": _described(samples.params, "params", arrays),
         "chain": _described(chain.params, "chain.params", arrays),
         "state": _described_state(chain.state, arrays),
+        "memory": _described(chain.memory, "chain.memory", arrays),
         "report": {name: getattr(report, name) for name in _REPORT},
         "cut": bool(samples.cut),
         "versions": {"jax": jax.__version__, "optax": optax.__version__},
@@ -194,6 +195,7 @@ def _samples(arrays: dict, facts: dict) -> Samples:
         on_device["chain.count"],
         Failure(*(on_device[f"chain.failure.{field}"] for field in Failure._fields)),
         on_device["chain.group"],
+        _built(facts["memory"], on_device),
     )
     return Samples(
         params=_built(facts["params"], arrays),

@@ -23,12 +23,14 @@ from sgld_jax.engine.drive import drive
 from sgld_jax.engine.feed import Fixed, Loaded, loaded
 from sgld_jax.engine.files import with_state_of
 from sgld_jax.engine.groups import chosen_size, group_size
+from sgld_jax.engine.memory import with_memory
 from sgld_jax.engine.plan import Plan
 from sgld_jax.engine.samples import Samples
 from sgld_jax.engine.stopping import Stopping
 from sgld_jax.engine.update import advance
 from sgld_jax.potentials.batches import Batches, check_batches, full_batch
 from sgld_jax.potentials.data import num_rows
+from sgld_jax.potentials.estimators import estimated
 from sgld_jax.potentials.potential import (
     Potential,
     check_is_potential,
@@ -73,7 +75,7 @@ def sample(
         filled anew, so it needs no key of its own.
       potential: `(params, batch) -> scalar`, the negative log density; or an unbiased
         estimate of it, `(params, batch, *, key) -> scalar`, which gets another key in
-        every update of every chain.
+        every update of every chain; or an `Estimator`, such as `svrg(potential, 100)`.
       init: `key -> params`, called once per chain, or `stacked(params)`.
       num_samples: S, draws to keep of each chain.
       num_chains: C. Chain i draws the same noise whatever the number.
@@ -115,7 +117,7 @@ def sample(
       >>> samples.params.shape
       (8, 100, 3)
     """
-    check_is_potential(potential)
+    check_is_potential(estimated(potential))
     stopping = Stopping(until)
     plan = Plan.of(num_samples, burn_in, thinning, keep)
     check_room(None, plan.total)
@@ -189,7 +191,7 @@ def resume(
     check_chain(chain)
     check_not_traced(chain)
     check_sampler(sampler)
-    check_is_potential(potential)
+    check_is_potential(estimated(potential))
     stopping = Stopping(until)
     feed = None
     if loader is not None:
@@ -234,7 +236,8 @@ def _run(
     until: Stopping,
 ) -> Samples:
     if feed is None:
-        check_num_data(potential, data)
+        check_num_data(estimated(potential), data)
+    chain = with_memory(chain, potential, data)
     collect = _everything if collect is None else collect
     check_takes(collect, "params", "collect")
     potential, collect = without_jit(potential), without_jit(collect)
@@ -242,7 +245,7 @@ def _run(
     size = group_size(chain, data, batches)
     num_data = 0 if data is None else num_rows(data)
     layout = layout_of(chain.params, data)
-    if layout.mesh is None:
+    if layout.mesh is None and estimated(potential) is potential:
         batches, data = batches.laid_out(data)
 
     def one_update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:

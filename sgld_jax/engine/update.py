@@ -17,6 +17,7 @@ from sgld_jax.engine.checks import (
 )
 from sgld_jax.engine.devices import on_auto_axes
 from sgld_jax.engine.files import with_state_of
+from sgld_jax.engine.memory import refreshed, with_memory
 from sgld_jax.keys import is_key
 from sgld_jax.potentials.batches import (
     Batches,
@@ -25,6 +26,7 @@ from sgld_jax.potentials.batches import (
     full_batch,
 )
 from sgld_jax.potentials.data import num_rows
+from sgld_jax.potentials.estimators import Estimator, estimated
 from sgld_jax.potentials.potential import Potential, check_is_potential, check_num_data
 from sgld_jax.states import positions
 
@@ -49,7 +51,8 @@ def step(
     Args:
       chain: from `start`, an earlier `step`, or the `final` of a run.
       sampler: as given to `start`.
-      potential: `(params, batch) -> scalar`, or `(params, batch, *, key) -> scalar`.
+      potential: `(params, batch) -> scalar`, or `(params, batch, *, key) -> scalar`; or
+        an `Estimator`, such as `svrg(potential, refresh_every)`.
       data: arrays `[N, ...]`, or None. Inside `jax.jit`, hand them in as an argument.
       batches: as given to `start`.
       batch: in place of data and batches, the rows of this update, arrays `[n, ...]`
@@ -76,10 +79,16 @@ def step(
     check_chain(chain)
     check_sampler(sampler)
     chain = with_state_of(sampler, chain)
-    check_is_potential(potential)
+    plain = estimated(potential)
+    check_is_potential(plain)
     check_batches(batches, data)
+    if plain is not potential and batch is not None:
+        raise ValueError(
+            "An estimator looks at all data, and batch is a part of it: pass data and "
+            "batches."
+        )
     if batch is None:
-        check_num_data(potential, data)
+        check_num_data(plain, data)
     elif data is not None:
         raise ValueError(
             "Both data and batch were given: pass data, all N rows, with batches; or "
@@ -89,6 +98,7 @@ def step(
         data, batches = batch, full_batch()  # of the rows that were given
     check_exact(chain.params, chain.state, batches)
     num_data = 0 if data is None else num_rows(data)
+    chain = with_memory(chain, potential, data)
     return advance(chain, sampler, potential, data, batches, num_data)
 
 
@@ -111,37 +121,55 @@ def advance(
       num_data: N, the rows that are there, however they are laid out.
     """
 
-    def move(chain: Chain, batch: PyTree) -> tuple[Chain, jax.Array]:
-        now = _checked(_with_key(potential, chain))
-        value, grads = jax.value_and_grad(now)(chain.params, batch)
+    def move(chain: Chain, batch: PyTree, rows: Any) -> tuple[Chain, jax.Array]:
+        value, grads, memory = _estimated(potential, chain, batch, rows)
         update = optax.with_extra_args_support(sampler).update
         updates, state = update(grads, chain.state, chain.params, value=value)
         params = optax.apply_updates(chain.params, updates)
         for position in positions(state):  # what is recorded, and not the proposal
             value = position.potential
-        return chain._replace(params=params, state=state, count=chain.count + 1), value
+        chain = chain._replace(params=params, state=state, memory=memory)
+        return chain._replace(count=chain.count + 1), value
 
-    def next_batch(stream: BatchState, data: PyTree) -> tuple[PyTree, BatchState]:
+    def next_batch(stream: BatchState, data: PyTree) -> tuple[PyTree, Any, BatchState]:
         indices, stream = batches.next(stream, num_data)
-        return batches.take(data, indices), stream
+        return batches.take(data, indices), indices, stream
 
     def one(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
-        batch, stream = next_batch(chain.batches, data)
-        return move(chain._replace(batches=stream), batch)
+        batch, rows, stream = next_batch(chain.batches, data)
+        return move(chain._replace(batches=stream), batch, rows)
 
     def of_one_stream(chains: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
-        batch, ahead = next_batch(_leading(chains), data)
+        batch, rows, ahead = next_batch(_leading(chains), data)
         count, offset = (
             jnp.full(batches.shared_by, x) for x in (ahead.count, ahead.offset)
         )
         stream = chains.batches._replace(count=count, offset=offset)
-        return jax.vmap(move, (0, None))(chains._replace(batches=stream), batch)
+        chains = chains._replace(batches=stream)
+        return jax.vmap(move, (0, None, None))(chains, batch, rows)
 
     if batches.shared_by == 1:
         every = jax.vmap(one, (0, None))
     else:
         every = _in_streams(of_one_stream, batches.shared_by)
-    return on_auto_axes(every, chain, data)
+
+    def update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
+        return every(refreshed(chain, potential, data), data)
+
+    return on_auto_axes(update, chain, data)
+
+
+def _estimated(
+    potential: Any, chain: Chain, batch: PyTree, rows: Any
+) -> tuple[jax.Array, PyTree, PyTree]:
+    """U and ∇U as rows `[n]` of the data estimate them, and what is remembered then."""
+    if isinstance(potential, Estimator):
+        estimate = potential.value_and_grad
+        (value, grads), memory = estimate(chain.params, batch, rows, chain.memory)
+        return value, grads, memory
+    now = _checked(_with_key(potential, chain))
+    value, grads = jax.value_and_grad(now)(chain.params, batch)
+    return value, grads, chain.memory
 
 
 def _with_key(potential: Callable, chain: Chain) -> Callable:
