@@ -38,6 +38,7 @@ from sgld_jax.kernels.sghmc import sghmc
 from sgld_jax.kernels.sgld import sgld
 from sgld_jax.kernels.sglrw import sglrw
 from sgld_jax.kernels.sgnht import sgnht
+from sgld_jax.kernels.sgrld import sgrld
 from sgld_jax.keys import Unseeded
 from sgld_jax.potentials import likelihoods
 from sgld_jax.potentials.batches import (
@@ -53,7 +54,7 @@ from sgld_jax.potentials.hierarchical import hierarchical
 from sgld_jax.potentials.networks import Network, from_linen, from_nnx
 from sgld_jax.potentials.numpyro_models import from_numpyro
 from sgld_jax.potentials.potential import from_log_density, minibatch_potential
-from sgld_jax.potentials.priors import fan_in_prior, gaussian_prior
+from sgld_jax.potentials.priors import fan_in_prior, gaussian_prior, log_gamma_prior
 from sgld_jax.potentials.tabular import tabular_classification, tabular_regression
 from sgld_jax.preconditioners import (
     Preconditioner,
@@ -118,6 +119,7 @@ __all__ = [
     "leimkuhler_matthews",
     "likelihoods",
     "load",
+    "log_gamma_prior",
     "mala",
     "mcse",
     "minibatch_potential",
@@ -141,6 +143,7 @@ __all__ = [
     "sgld",
     "sglrw",
     "sgnht",
+    "sgrld",
     "shuffled",
     "stacked",
     "start",

@@ -45,6 +45,46 @@ def gaussian_prior(scale: PyTree) -> Callable[[PyTree], jax.Array]:
     return _Gaussian(scale)
 
 
+@dataclasses.dataclass(frozen=True, eq=False)
+class _LogGamma:
+    shape: PyTree
+    rate: PyTree
+
+    def __call__(self, params: PyTree) -> jax.Array:
+        shape, rate = (
+            matched(x, params, "log_gamma_prior(shape, rate)")
+            for x in (self.shape, self.rate)
+        )
+        each = jax.tree.map(
+            lambda phi, a, b: jnp.sum(a * phi - b * jnp.exp(phi)), params, shape, rate
+        )
+        return sum(jax.tree.leaves(each), jnp.zeros([]))
+
+
+def log_gamma_prior(shape: PyTree, rate: PyTree = 1.0) -> Callable[[PyTree], jax.Array]:
+    """The log density of φ = log θ with θ ~ Gamma(shape, rate), up to a constant.
+
+    It is aφ − b eᵠ, with the Jacobian: for `sgrld`, and for any other kernel. The
+    softmax of such φ with one rate is Dirichlet(shape).
+
+    Args:
+      shape: a > 0, one number or a tree like the parameters.
+      rate: b > 0, likewise.
+
+    Raises:
+      ValueError: for numbers that are not finite and above 0.
+
+    Example:
+      >>> import jax.numpy as jnp, sgld_jax
+      >>> log_prior = sgld_jax.log_gamma_prior(2.0)
+      >>> float(log_prior(jnp.zeros(3)))
+      -3.0
+    """
+    check_positive(shape, "log_gamma_prior(shape)")
+    check_positive(rate, "log_gamma_prior(rate)")
+    return _LogGamma(shape, rate)
+
+
 @dataclasses.dataclass(frozen=True)
 class _FanIn:
     scale: float

@@ -17,6 +17,7 @@ from sgld_jax.kernels.sghmc import SGHMCState
 from sgld_jax.kernels.sgld import SGLDState
 from sgld_jax.kernels.sglrw import SGLRWState
 from sgld_jax.kernels.sgnht import SGNHTState
+from sgld_jax.kernels.sgrld import SGRLDState
 from sgld_jax.leaves import instances
 from sgld_jax.seeding import has_slot, seed
 from sgld_jax.states import positions
@@ -117,7 +118,8 @@ def known_law(sampler: Any, params: Any) -> tuple[Law, float]:
     `EULER` and 1 where there is no kernel of ours.
 
     Raises:
-      ValueError: for several kernels of different laws or frictions.
+      ValueError: for several kernels of different laws or frictions, and for kernels
+        that no Gaussian says anything of.
     """
 
     def after_one_update() -> Any:
@@ -132,6 +134,12 @@ def known_law(sampler: Any, params: Any) -> tuple[Law, float]:
             "audit looks at moves, and the parameters of a kernel that accepts or "
             "rejects are proposals: look at its draws instead, by bias_check(samples, "
             "sampler, potential)."
+        )
+    if instances(state, SGRLDState):
+        raise ValueError(
+            "audit looks at moves on Gaussians, and sgrld has no known law there: its "
+            "moves are as large as its position. It is held to Gammas and Dirichlets, "
+            "in tests/test_sgrld.py."
         )
     kernels = [x for kind in LAWS for x in instances(state, kind)]
     found = {(type(x), float(x.trace.friction)) for x in kernels}
