@@ -19,6 +19,7 @@ FAST = {
     "bnn_regression": {"updates": 40, "draws": 4},
     "flax_loop": {"epochs": 40},
     "last_layer": {"updates": 40, "draws": 4},
+    "modes": {"budget": 20_000},
     "swap_two_lines": {"steps": 400},
 }
 

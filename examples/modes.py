@@ -1,0 +1,116 @@
+# python examples/modes.py
+"""Twenty-five modes: who finds them, and who gives them their mass.
+
+A mixture of 25 Gaussians of variance .03 on a grid of spacing 2, all of one mass
+(Zhang et al. 2020, section 5). Between two modes U is 16 higher, so that a chain of
+SGLD stays where it is for longer than anyone waits. Every row has 200,000 gradients:
+
+    1 chain, 4 chains   of SGLD, at a step that samples a mode well
+    30 cycles           4 chains, as Zhang et al. run them: in a first quarter large
+                        steps without noise look for another mode, then draws are kept
+    100 cycles          4 chains, and only the last fifth of a cycle, where steps are
+                        small, is kept
+    500 chains          a swarm, from starts as wide as the grid: 400 updates each
+
+A mode is found where a hundredth of its mass is drawn. The masses are not those of the
+target: by cycles and in swarms a mode has what descent leads to it. And `30 cycles`
+finds all modes with draws twice as wide as they are, of steps that are not stable.
+"""
+
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from matplotlib.figure import Figure
+
+import sgld_jax
+from sgld_jax.analysis.style import GREY, INK, styled
+
+GRID = np.stack(np.meshgrid(*[np.arange(-4.0, 5, 2)] * 2), -1).reshape(-1, 2)
+VARIANCE, STEP = 0.03, 2e-3  # ελ = 0.07
+BUDGET, KEPT = 200_000, 20_000  # gradients, and draws
+PEAK = 0.09  # of Zhang et al.: ελ = 3 is not stable, on purpose
+CYCLES = {"30 cycles": (30, 0.25), "100 cycles": (100, 0.8)}  # and how they explore
+NAMES = ("1 chain", "4 chains", *CYCLES, "500 chains")
+PICTURE = pathlib.Path(__file__).parent / "pictures" / "modes.png"
+
+
+def log_density(x):
+    squares = jnp.sum((x - GRID) ** 2, 1)
+    return jax.nn.logsumexp(-squares / (2 * VARIANCE))
+
+
+def start(key):
+    return 3 * jax.random.normal(key, (2,))
+
+
+def draws(name: str, budget: int) -> np.ndarray:
+    """Positions `[n, 2]` of all chains."""
+    num_chains = {"1 chain": 1, "500 chains": 500}.get(name, 4)
+    updates = budget // num_chains
+    sampler, keep, burn_in = sgld_jax.sgld(STEP), None, updates // 4
+    if name in CYCLES:
+        number, exploration = CYCLES[name]
+        cycle = sgld_jax.cyclical(PEAK, updates // number, exploration)
+        sampler = sgld_jax.sgld(cycle.step_size, cycle.temperature)
+        keep, burn_in = cycle.keep, 0
+    wanted = max(1, KEPT // num_chains)
+    kept = updates - burn_in if keep is None else int(keep(np.arange(updates)).sum())
+    samples = sgld_jax.sample(
+        0,
+        sampler,
+        sgld_jax.from_log_density(log_density),
+        start,
+        num_chains=num_chains,
+        num_samples=min(wanted, kept),
+        burn_in=burn_in,
+        thinning=max(1, kept // wanted),
+        keep=keep,
+    )
+    return np.asarray(samples.healthy().params).reshape(-1, 2)
+
+
+def masses(x: np.ndarray) -> np.ndarray:
+    """The share of draws nearest to each mode, `[25]`."""
+    nearest = np.argmin(((x[:, None] - GRID) ** 2).sum(-1), 1)
+    return np.bincount(nearest, minlength=25) / len(x)
+
+
+def main(budget: int = BUDGET, picture=PICTURE) -> dict:
+    found, shown = {}, {}
+    print(f"{'':12} modes found   total variation of masses   sd of a mode")
+    for name in NAMES:
+        x = shown[name] = draws(name, budget)
+        mass = masses(x)
+        away = np.abs(x[:, None] - GRID).min(1)
+        modes, far = int((mass > 0.01 / 25).sum()), np.abs(mass - 1 / 25).sum() / 2
+        wide = np.sqrt(np.mean(away**2) / VARIANCE)
+        found[name] = modes, far, wide
+        print(f"{name:12} {modes:5} of 25 {far:18.3f} {wide:21.2f} of what it is")
+    draw(shown, found, picture)
+    return found
+
+
+def draw(shown, found, picture) -> None:
+    figure = Figure((12.5, 3.1), dpi=110, layout="constrained")
+    for ax, name in zip(figure.subplots(1, 5), NAMES):
+        styled(ax, name, f"{found[name][0]} of 25 modes")
+        ax.plot(*GRID.T, "o", mfc="none", color=GREY, markersize=11, zorder=1)
+        x = shown[name][:: max(1, len(shown[name]) // 4_000)]
+        ax.plot(*x.T, ".", color=INK, markersize=1.5, alpha=0.4, zorder=2)
+        ax.set(xlim=(-6, 6), ylim=(-6, 6), aspect="equal", xticks=[], yticks=[])
+    figure.savefig(picture)
+
+
+if __name__ == "__main__":
+    main()
+
+# What to expect, in 6 s on one CPU core:
+#
+#              modes found   total variation of masses   sd of a mode
+# 1 chain          1 of 25              0.960                  1.01 of what it is
+# 4 chains         4 of 25              0.840                  1.01 of what it is
+# 30 cycles       25 of 25              0.146                  2.17 of what it is
+# 100 cycles      25 of 25              0.370                  1.01 of what it is
+# 500 chains      25 of 25              0.148                  1.01 of what it is
