@@ -25,6 +25,7 @@ from sgld_jax.analysis.scores import (
 )
 from sgld_jax.analysis.stopping import stop_when
 from sgld_jax.engine.chain import Chain, stacked, start
+from sgld_jax.engine.exchange import Exchange, replica_exchange
 from sgld_jax.engine.files import load
 from sgld_jax.engine.own_draws import samples_from_draws
 from sgld_jax.engine.sample import resume, sample
@@ -80,6 +81,7 @@ __all__ = [
     "Constrained",
     "Cyclical",
     "Estimator",
+    "Exchange",
     "Network",
     "Preconditioner",
     "Samples",
@@ -132,6 +134,7 @@ __all__ = [
     "predictive_log_density",
     "predictive_probs",
     "psgld",
+    "replica_exchange",
     "resume",
     "rhat",
     "rmsprop",

@@ -129,7 +129,7 @@ def sample(
     check_not_traced(chain)
     chain = _grouped(chain, groups)
     given = data, batches, feed, collect, plan, progress, stopping
-    return _run(chain, sampler, potential, *given)
+    return run_chain(chain, sampler, potential, *given)
 
 
 def resume(
@@ -214,7 +214,7 @@ def resume(
         )
     chain = _grouped(chain, groups)
     given = data, batches, feed, collect, plan, progress, stopping
-    return _run(chain, sampler, potential, *given)
+    return run_chain(chain, sampler, potential, *given)
 
 
 def _grouped(chain: Chain, groups: int | None) -> Chain:
@@ -223,7 +223,7 @@ def _grouped(chain: Chain, groups: int | None) -> Chain:
     return chain._replace(group=chain.group * 0 + size) if size else chain
 
 
-def _run(
+def run_chain(
     chain: Chain,
     sampler: Any,
     potential: Any,
@@ -234,7 +234,13 @@ def _run(
     plan: Plan,
     progress: bool,
     until: Stopping,
+    after: Callable[[Chain, PyTree], Chain] | None = None,
 ) -> Samples:
+    """`sample` for arguments that have been checked, from chains on.
+
+    `after(chain, data)` changes all chains after each update, for `replica_exchange`;
+    then rows of the data stay where they are.
+    """
     if feed is None:
         check_num_data(estimated(potential), data)
     chain = with_memory(chain, potential, data)
@@ -245,11 +251,13 @@ def _run(
     size = group_size(chain, data, batches)
     num_data = 0 if data is None else num_rows(data)
     layout = layout_of(chain.params, data)
-    if layout.mesh is None and estimated(potential) is potential:
+    is_plain = after is None and estimated(potential) is potential
+    if layout.mesh is None and is_plain:
         batches, data = batches.laid_out(data)
 
     def one_update(chain: Chain, data: PyTree) -> tuple[Chain, jax.Array]:
-        return advance(chain, sampler, potential, data, batches, num_data)
+        chain, value = advance(chain, sampler, potential, data, batches, num_data)
+        return chain if after is None else after(chain, data), value
 
     source = Fixed(data) if feed is None else feed
     samples = drive(
