@@ -21,6 +21,7 @@ FAST = {
     "last_layer": {"updates": 40, "draws": 4},
     "modes": {"budget": 20_000},
     "swap_two_lines": {"steps": 400},
+    "swarm": {"updates": 400},
 }
 
 
