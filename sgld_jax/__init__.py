@@ -32,6 +32,7 @@ from sgld_jax.engine.sample import resume, sample
 from sgld_jax.engine.samples import Samples
 from sgld_jax.engine.update import step
 from sgld_jax.kernels.baoa import baoa
+from sgld_jax.kernels.csgld import csgld
 from sgld_jax.kernels.leimkuhler_matthews import leimkuhler_matthews
 from sgld_jax.kernels.mala import mala
 from sgld_jax.kernels.psgld import psgld
@@ -100,6 +101,7 @@ __all__ = [
     "constrained",
     "control_variate",
     "crps",
+    "csgld",
     "cyclical",
     "dense",
     "diagonal",

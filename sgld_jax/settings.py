@@ -2,8 +2,10 @@
 
 from typing import Any
 
+import numpy as np
 import optax
 
+from sgld_jax.arguments import check_count
 from sgld_jax.keys import check_key
 from sgld_jax.preconditioners import check_preconditioner
 from sgld_jax.schedules import (
@@ -54,6 +56,33 @@ def check_exact_settings(
             "This kernel is exact for a preconditioner that never changes: "
             "diagonal(scale) or dense(matrix), with numbers from an earlier run."
         )
+
+
+def check_contour(
+    edges: Any, zeta: Any, freeze_after: Any, shares: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Edges of bins of energy `[m + 1]` and the share of time in each `[m]`.
+
+    Raises:
+      TypeError, ValueError: for numbers out of range.
+    """
+    edges = np.asarray(edges, np.float32)
+    if not (edges.ndim == 1 and len(edges) > 2 and (np.diff(edges) > 0).all()):
+        raise ValueError(
+            f"energy_edges has shape {edges.shape}: expected at least three numbers "
+            f"that rise, such as np.linspace(0, 10, 51)."
+        )
+    if not (np.ndim(zeta) == 0 and np.isfinite(zeta) and zeta >= 0):
+        raise ValueError(f"zeta={zeta}: expected a finite number of at least 0.")
+    if freeze_after is not None:
+        check_count("freeze_after", freeze_after, 0)
+    m = len(edges) - 1
+    w = np.full(m, 1 / m) if shares is None else np.asarray(shares, np.float64)
+    if w.shape != (m,) or not ((w > 0) & np.isfinite(w)).all():
+        raise ValueError(
+            f"shares of shape {w.shape}: expected {m} numbers above 0, one a bin."
+        )
+    return edges, (w / w.sum()).astype(np.float32)
 
 
 def check_given(params: Any, value: Any) -> None:

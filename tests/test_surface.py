@@ -13,7 +13,7 @@ import sgld_jax
 PACKAGE = pathlib.Path(sgld_jax.__file__).parent
 
 SURFACE = """
-Chain Constrained Cyclical Estimator Exchange Network Preconditioner Samples StepSize Unseeded WarmUp audit auroc auto_step_size baoa bias_check blocks brier check_potential compare_steps constrained control_variate crps cyclical dense diagonal early_stopped entropy_split error_at_coverage ess
+Chain Constrained Cyclical Estimator Exchange Network Preconditioner Samples StepSize Unseeded WarmUp audit auroc auto_step_size baoa bias_check blocks brier check_potential compare_steps constrained control_variate crps csgld cyclical dense diagonal early_stopped entropy_split error_at_coverage ess
 expected_calibration_error fan_in_prior freeze from_linen from_log_density from_nnx from_numpyro full_batch
 gaussian_prior hierarchical identity leimkuhler_matthews likelihoods load log_gamma_prior mala mcse minibatch_potential nll own_diagonal plots position_dependent predict
 predictive_interval predictive_log_density predictive_probs psgld replica_exchange resume rhat rmsprop saga sample samples_from_draws seed sghmc sgld sglrw sgnht sgrld shuffled stacked start step stop_when summary svrg tabular_classification tabular_regression to_arviz

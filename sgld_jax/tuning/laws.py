@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sgld_jax.kernels.baoa import BAOAState
+from sgld_jax.kernels.csgld import CSGLDState
 from sgld_jax.kernels.leimkuhler_matthews import LeimkuhlerMatthewsState
 from sgld_jax.kernels.sghmc import SGHMCState
 from sgld_jax.kernels.sgld import SGLDState
@@ -135,11 +136,11 @@ def known_law(sampler: Any, params: Any) -> tuple[Law, float]:
             "rejects are proposals: look at its draws instead, by bias_check(samples, "
             "sampler, potential)."
         )
-    if instances(state, SGRLDState):
+    if instances(state, SGRLDState) or instances(state, CSGLDState):
         raise ValueError(
-            "audit looks at moves on Gaussians, and sgrld has no known law there: its "
-            "moves are as large as its position. It is held to Gammas and Dirichlets, "
-            "in tests/test_sgrld.py."
+            "audit looks at moves on Gaussians, and the moves of sgrld and csgld have "
+            "another law, by where they are. They are held to theirs in "
+            "tests/test_sgrld.py and tests/test_csgld.py."
         )
     kernels = [x for kind in LAWS for x in instances(state, kind)]
     found = {(type(x), float(x.trace.friction)) for x in kernels}
