@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import pathlib
 
 HEAD = """# The law of every kernel, measured
 
@@ -14,6 +15,8 @@ errors. Of {count} settings the largest |z| is {largest:.2f}; the root mean squa
 {rms:.2f}, where chance alone has 1. The formulas are those of
 [`samplers.md`](samplers.md).
 """
+
+METHODS = pathlib.Path(__file__).parent / "method_laws.md"  # held to by tests
 
 PEERS = """## Other libraries, in the same loop
 
@@ -44,7 +47,11 @@ def page(laws: dict, peers: dict) -> str:
     for kernel, group in itertools.groupby(rows, lambda row: row["kernel"]):
         parts.append(f"## {kernel}\n\n{_table(list(group))}")
     versions = _versions(peers, "jax", "optax", "blackjax")
-    parts += [PEERS.format(versions=versions), _peers_table(peers["rows"])]
+    parts += [
+        METHODS.read_text(),
+        PEERS.format(versions=versions),
+        _peers_table(peers["rows"]),
+    ]
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
