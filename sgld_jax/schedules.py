@@ -210,7 +210,8 @@ def cyclical(
     cycle a chain cannot forget how it began, at T = 0 with large steps: its draws have
     the law of a chain of finite length, which on a Gaussian is known
     (Var ← (1 − ελ)² Var + 2εT + ε²V, update by update), and modes are visited as often
-    as descent finds them, not by their mass.
+    as descent finds them, not by their mass. As under any schedule a draw has its step
+    as its weight; `weighted=True` counts draws by the time that they stand for.
 
     Args:
       peak: the first and largest step of each cycle, as the `step_size` of the kernel.

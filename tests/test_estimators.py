@@ -14,6 +14,7 @@ import pytest
 import sgld_jax
 from sgld_jax.potentials import estimators
 from tests.law import Z, variance_z
+from tests.marks import briefly
 from tests.mutants import mutated
 from tests.runs import assert_equal_bits
 
@@ -176,7 +177,7 @@ MUTANTS = {
 }
 
 
-@pytest.mark.parametrize("mark", list(MUTANTS))
+@pytest.mark.parametrize("mark", briefly(MUTANTS, "of the batch", "as it was"))
 def test_the_laws_see_an_estimator_that_is_broken(mark, monkeypatch):
     line, z = MUTANTS[mark]
     broken = mutated(estimators, mark, line)
@@ -202,7 +203,9 @@ def run(estimator, num_samples, scheme="shuffled", **given):
     )
 
 
-@pytest.mark.parametrize("scheme", ["with_replacement", "shuffled", "blocks"])
+@pytest.mark.parametrize(
+    "scheme", briefly(["with_replacement", "shuffled", "blocks"], "shuffled")
+)
 @pytest.mark.parametrize("name", list(ESTIMATORS))
 def test_a_run_that_was_saved_goes_on_bit_for_bit(name, scheme, tmp_path):
     estimator = ESTIMATORS[name]
@@ -260,14 +263,16 @@ def test_memories_are_what_they_should_be(name, scheme):
 
 
 def test_a_chain_may_change_its_estimator_but_not_its_memory():
-    plain, first = run(POTENTIAL, 3), run(ESTIMATORS["svrg"], 3)
+    plain, first, other = (
+        run(x, 3) for x in (POTENTIAL, ESTIMATORS["svrg"], ESTIMATORS["svrg"])
+    )
     given = {"num_samples": 2, "data": DATA, "batches": sgld_jax.shuffled(2)}
     sampler = sgld_jax.sgld(EPS)
     saga, svrg = ESTIMATORS["saga"], ESTIMATORS["svrg"]
     assert sgld_jax.resume(plain.final, sampler, svrg, **given).final.memory
     assert sgld_jax.resume(first.final, sampler, POTENTIAL, **given).final.memory == ()
     with pytest.raises(ValueError, match="chains remember .* estimator wants"):
-        sgld_jax.resume(first.final, sampler, saga, **given)
+        sgld_jax.resume(other.final, sampler, saga, **given)
 
 
 def random_potential(theta, batch, *, key):

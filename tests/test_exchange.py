@@ -9,6 +9,7 @@ from scipy import special
 import sgld_jax
 from sgld_jax.engine import exchange, ladder
 from tests.law import Z, variance_z
+from tests.marks import briefly
 from tests.mutants import mutated
 
 LAMBDA = 1.3
@@ -121,7 +122,7 @@ MUTANTS = {
 }
 
 
-@pytest.mark.parametrize("mark", list(MUTANTS))
+@pytest.mark.parametrize("mark", briefly(MUTANTS, "exponent", "units"))
 def test_the_law_sees_a_rule_that_is_broken(mark, monkeypatch):
     line, given = MUTANTS[mark]
     broken = mutated(ladder, mark, line)
@@ -142,6 +143,7 @@ def test_positions_of_almost_one_temperature_go_up_and_down_all_the_time():
     np.testing.assert_array_equal(found.acceptance, [1.0])
 
 
+@pytest.mark.slow
 def test_masses_of_two_modes_that_cold_chains_never_cross():
     """Masses of .8 and .2, U 18 higher in between; all start in the small one."""
 

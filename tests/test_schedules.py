@@ -122,7 +122,6 @@ def go_on(samples, num_samples, **given):
     )
 
 
-@pytest.mark.filterwarnings("ignore:From here on")
 def test_kept_draws_are_the_same_path_thinned_and_resumed():
     every = run(100, keep=None)
     kept = run(12, thinning=4, burn_in=3)
@@ -141,7 +140,6 @@ def test_burn_in_counts_all_updates_and_keep_those_after_it():
     assert samples.counts[0].tolist() == [19, 20, 26]
 
 
-@pytest.mark.filterwarnings("ignore:From here on", "ignore:Stopped by")
 def test_a_run_that_was_stopped_in_a_draw_goes_on_as_its_report_says():
     whole = run(4_000, thinning=3)
 

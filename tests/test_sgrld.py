@@ -169,6 +169,7 @@ def test_near_0_the_kernel_is_the_reflected_step_with_the_bias_that_is_published
 # --- the simplex ---------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_law_of_a_dirichlet():
     """Dirichlet(8, 5, 3), `laws.md` 12; the step's bias is below 1/4 of an error."""
     prior, counts = sgld_jax.log_gamma_prior(2.0), jnp.array([6.0, 3.0, 1.0])
