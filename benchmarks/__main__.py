@@ -7,8 +7,11 @@ import pathlib
 from collections.abc import Callable
 
 from benchmarks import (
+    accuracy,
+    accuracy_page,
     agreement,
     agreement_page,
+    frontier,
     law_page,
     law_peers,
     laws,
@@ -30,6 +33,7 @@ RESULTS = HERE / "results"
 LAWS = HERE.parent / "docs" / "laws.md"
 POSTERIORS = HERE.parent / "docs" / "posteriors.md"
 TABULAR = HERE.parent / "docs" / "tabular.md"
+ACCURACY = HERE.parent / "docs" / "accuracy.md"
 MNIST = HERE.parent / "docs" / "mnist.md"
 MNIST_FULL = "mnist-full", "gpu"
 AGREEMENT = HERE.parent / "docs" / "agreement.md"
@@ -113,10 +117,20 @@ def _small(names: list[str], _: int) -> None:
     TABULAR.write_text(_tabular_page())
 
 
+def _frontier(names: list[str], _: int) -> None:
+    _finish("frontier", frontier.rows(_kept("frontier")))
+    TABULAR.write_text(_tabular_page())
+
+
 def _hmc(names: list[str], _: int) -> None:
     said = RESULTS / "hmc-probabilities.npz"
     result = _finish("hmc", agreement.rows(_kept("hmc"), said))
     AGREEMENT.write_text(agreement_page.page(result))
+
+
+def _accuracy(names: list[str], _: int) -> None:
+    result = _finish("accuracy", accuracy.rows(_kept("accuracy"), names))
+    ACCURACY.write_text(accuracy_page.page(result))
 
 
 def _mnist(names: list[str], _: int) -> None:
@@ -131,8 +145,10 @@ LONG: dict[str, Callable[[list[str], int], None]] = {
     "uci": _uci,
     "airfoil": _airfoil,
     "small": _small,
+    "frontier": _frontier,
     "hmc": _hmc,
     "mnist": _mnist,
+    "accuracy": _accuracy,
 }
 
 
@@ -140,7 +156,7 @@ def main() -> None:
     """Runs the cases that were named, or all."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     named = *posteriors.NAMES, *tabular.SETS, "full", *mnist.METHODS
-    choices = [[], *CASES, *LONG, *named]
+    choices = [[], *CASES, *LONG, *named, *accuracy.METHODS, "NUTS"]
     parser.add_argument("cases", nargs="*", choices=choices, metavar="case")
     parser.add_argument("--short", action="store_true", help="seconds; keeps nothing")
     parser.add_argument("--splits", type=int, default=20, help="of uci, at most")
@@ -161,7 +177,7 @@ def main() -> None:
 
 
 def _tabular_page() -> str:
-    kept = (_kept(name).read_text() for name in ("tabular", "small"))
+    kept = (_kept(name).read_text() for name in ("tabular", "small", "frontier"))
     return tabular_page.page(*map(json.loads, kept))
 
 

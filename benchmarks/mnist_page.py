@@ -70,8 +70,8 @@ def _section(result: dict, data: str) -> str:
     about = (
         f"{members} × {updates:,} gradients of batches of {batch}; at most "
         f"{size.test:,} images of the test, and {size.others:,} of the other sets; "
-        f"seeds: {seeds} ({machine}; {versions})."
-    )
+        f"seeds: {seeds} ({machine}; {versions}). {result.get('note', '')}"
+    ).strip()
     names = [name for name in COLUMNS if name in rows[0]]
     lines = [
         f"| | {' | '.join(names)} | tuned |".replace("error at 95 %", "wrong of 95 %"),
@@ -94,5 +94,12 @@ def _line(rows: list[dict], names: list[str]) -> str:
             variance = sum((x - mean) ** 2 for x in values) / (len(values) - 1)
             error = (variance / len(values)) ** 0.5
             cells[-1] += f" ± {COLUMNS[name].format(error)}"
-    tuned = "; ".join(dict.fromkeys(one["tuned"] for one in rows))
+    tuned = "; ".join(dict.fromkeys(map(_tuned, rows)))
     return f"| {rows[0]['method']} | {' | '.join(cells)} | {tuned} |"
+
+
+def _tuned(row: dict) -> str:
+    """What was chosen, and whether more of it might have been better."""
+    tried = row["validation NLL"]
+    at_an_edge = tried.index(min(tried)) in (0, len(tried) - 1)
+    return row["tuned"] + (", the last that was tried" if at_an_edge else "")

@@ -8,7 +8,6 @@ helps none.
 
 import json
 import pathlib
-import subprocess
 import sys
 import time
 from typing import Any
@@ -18,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 import sgld_jax
+from benchmarks import restart
 from benchmarks.posterior_models import (
     LOGISTIC,
     MODELS,
@@ -196,11 +196,7 @@ def _in_a_process(name: str, sampler: str) -> dict:
 
 
 def _process(name: str, sampler: str, bits: int) -> dict:
-    code = [sys.executable, "-m", "benchmarks.posteriors", name, sampler, str(bits)]
-    done = subprocess.run(code, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{name}, {sampler}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
+    return restart.apart("posteriors", name, sampler, bits)
 
 
 def main(name: str, sampler: str, bits: str) -> None:

@@ -3,7 +3,19 @@
 import json
 import os
 import pathlib
+import subprocess
+import sys
 from collections.abc import Callable
+from typing import Any
+
+
+def apart(module: str, *arguments: Any) -> dict:
+    """The row that a module prints last, run in a process of its own."""
+    code = [sys.executable, "-m", f"benchmarks.{module}", *map(str, arguments)]
+    done = subprocess.run(code, capture_output=True, text=True)
+    if done.returncode:
+        raise RuntimeError(f"{module} {arguments}: {done.stderr[-2000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def rows(kept: pathlib.Path, todo: list[dict], make: Callable[..., dict]) -> list[dict]:

@@ -8,9 +8,9 @@ compilation in its time; those that have been kept are not run again.
 import json
 import os
 import pathlib
-import subprocess
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -72,18 +72,30 @@ def airfoil(split: int = 0) -> tuple[np.ndarray, ...]:
 
 def row(name: str, number: int) -> dict:
     """A split of a UCI set, or a seed of airfoil."""
+    return fitted(number, *(airfoil() if name == "airfoil" else uci(name, number)))
+
+
+def fitted(
+    seed: int,
+    X: np.ndarray,
+    y: np.ndarray,
+    X_test: np.ndarray,
+    y_test: np.ndarray,
+    **settings: Any,
+) -> dict:
+    """The estimator with its defaults, but for `settings`, and what it predicts."""
     from sgld_jax import predictive_log_density
     from sgld_jax.sklearn import BayesianMLPRegressor
 
-    is_airfoil = name == "airfoil"
-    X, y, X_test, y_test = airfoil() if is_airfoil else uci(name, number)
     began = time.perf_counter()
-    model = BayesianMLPRegressor(random_state=number).fit(X, y)
+    model = BayesianMLPRegressor(random_state=seed, **settings).fit(X, y)
     mean, sd = model.predict(X_test, return_std=True)
     seconds = time.perf_counter() - began
     low, high = model.predict_interval(X_test, COVERAGE)
+    middle, _ = model.predict_interval(X_test, 1e-6)
     return {
         "RMSE": float(np.sqrt(np.mean((y_test - mean) ** 2))),
+        "RMSE of medians": float(np.sqrt(np.mean((y_test - middle) ** 2))),
         "log likelihood": float(model.log_prob(X_test, y_test).mean()),
         "of the Gaussian": float(
             predictive_log_density(mean[None, None], sd, y_test).mean()
@@ -110,16 +122,10 @@ def rows(kept: pathlib.Path, names: list[str], most: int = 20) -> list[dict]:
     ]
     minutes = sum(MINUTES[one["data"]] for one in todo)
     print(f"at most {minutes:.0f} minutes on one core", flush=True)
-    found = restart.rows(kept, todo, _process)
+    found = restart.rows(
+        kept, todo, lambda data, split: restart.apart("tabular", data, split)
+    )
     return sorted(found, key=lambda one: (one["data"], one["split"]))
-
-
-def _process(data: str, split: int) -> dict:
-    code = [sys.executable, "-m", "benchmarks.tabular", data, str(split)]
-    done = subprocess.run(code, capture_output=True, text=True)
-    if done.returncode:
-        raise RuntimeError(f"{data}, {split}: {done.stderr[-2000:]}")
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 if __name__ == "__main__":

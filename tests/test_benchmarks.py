@@ -11,14 +11,18 @@ import pytest
 import sgld_jax
 from benchmarks import __main__ as benchmarks
 from benchmarks import (
+    accuracy,
+    accuracy_page,
     agreement,
     agreement_page,
+    frontier,
     image_methods,
     laws,
     lenet,
     mnist_page,
     posterior_page,
     posteriors,
+    restart,
     small,
     tabular,
     tabular_page,
@@ -71,7 +75,9 @@ def test_the_measurement_of_laws_runs(name):
 POSTERIORS = benchmarks._kept("posteriors")
 TABULAR = benchmarks._kept("tabular")
 HMC, SMALL = benchmarks._kept("hmc"), benchmarks._kept("small")
-ON_PAGES = [*PAGE, POSTERIORS, TABULAR, HMC, SMALL]
+MNIST = [benchmarks._kept("mnist"), benchmarks._kept(*benchmarks.MNIST_FULL)]
+FRONTIER, ACCURACY = (benchmarks._kept(name) for name in ("frontier", "accuracy"))
+ON_PAGES = [*PAGE, POSTERIORS, TABULAR, HMC, SMALL, *MNIST, FRONTIER, ACCURACY]
 
 
 def test_the_page_of_posteriors_is_made_of_what_was_kept():
@@ -149,13 +155,14 @@ def test_the_page_of_tables_is_made_of_what_was_kept():
 def test_a_run_of_tables_goes_on_where_it_stopped(tmp_path, monkeypatch):
     asked = []
 
-    def process(data, split):
+    def apart(module, data, split):
+        assert module == "tabular"
         if len(asked) == 3:
             raise RuntimeError("somebody stopped it")
         asked.append((data, split))
         return {"RMSE": float(split)}
 
-    monkeypatch.setattr(tabular, "_process", process)
+    monkeypatch.setattr(restart, "apart", apart)
     kept = tmp_path / "kept.json"
     with pytest.raises(RuntimeError, match="stopped"):
         tabular.rows(kept, ["yacht", "wine"], 2)
@@ -205,6 +212,43 @@ def test_the_page_of_agreement_is_made_of_what_was_kept():
     assert np.mean(far["baoa, warm_up"]) < 1.1 * own < np.mean(far["ensemble"]) / 4
 
 
+def test_the_page_of_images_is_made_of_what_was_kept():
+    assert benchmarks.MNIST.read_text() == benchmarks._mnist_page()
+    for path in MNIST:
+        rows = json.loads(path.read_text())["rows"]
+        assert rows and {one["method"] for one in rows} <= set(image_methods.METHODS)
+        assert len({(one["data"], one["method"], one["seed"]) for one in rows}) == len(
+            rows
+        )
+
+
+def test_the_page_of_accuracy_is_made_of_what_was_kept():
+    result = json.loads(ACCURACY.read_text())
+    assert benchmarks.ACCURACY.read_text() == accuracy_page.page(result)
+    methods = [one["method"] for one in result["rows"]]
+    assert methods == [*accuracy.METHODS, "NUTS"]
+    assert accuracy.reference()["r_hat"] < 1.01
+    rows = {one["method"]: one["times"] for one in result["rows"]}
+    here, there = rows["control variate"][1], rows["NUTS"][0]
+    said = [f"{one['mean']:.3f}".lstrip("0") for one in (here, there)]
+    words = " ".join(README.read_text().split())
+    assert said[0] == said[1] and f"s, {said[0]} of a standard deviation" in words
+    assert f"after {here['seconds']:.0f} s on one core" in words
+    assert f"NUTS after {there['seconds']:.0f} s," in words
+    assert f"deviations are {100 * here['sd']:.1f} % too wide" in words
+
+
+def test_other_settings_were_tried_on_the_same_splits():
+    rows = json.loads(FRONTIER.read_text())["rows"]
+    found = {(one["data"], one["split"], one["setting"]) for one in rows}
+    assert found == {
+        (data, split, setting)
+        for data, splits in frontier.SPLITS.items()
+        for split in splits
+        for setting in frontier.settings_of(data)
+    }
+
+
 def test_agreement_and_total_variation():
     one = np.array([[0.6, 0.4, 0.0], [0.2, 0.7, 0.1]])
     other = np.array([[0.5, 0.5 - 1e-9, 0.0], [0.5, 0.3, 0.2]])
@@ -216,16 +260,19 @@ def test_agreement_and_total_variation():
 def test_the_page_of_images_has_a_line_for_every_row():
     columns = {name: 0.125 for name in mnist_page.COLUMNS}
     one = {"method": "MAP", "tuned": "prior scale 4", **columns}
+    one["validation NLL"] = [0.2, 0.1, 0.3]
     one |= {"data": "mnist", "size": "part", "seed": 0}
     two = one | {"method": "sgld"}
     again = two | {"seed": 1, "accuracy": 0.375, "tuned": "prior scale 2"}
+    again["validation NLL"] = [0.1, 0.2, 0.3]
     facts = {"jax": "1", "optax": "2", "python": "3", "processor": "a CPU"}
     facts |= {"device": "cpu", "rows": [one, two, again]}
     page = mnist_page.page(facts)
     assert "a CPU; jax 1, optax 2, python 3" in page and "N(0, 16/fan_in)" in page
     assert "| MAP | 0.1250 | 0.1250 |" in page and "Fashion-MNIST, " not in page
     assert "| sgld | 0.2500 ± 0.1250 | 0.1250 ± 0.0000 |" in page
-    assert "| prior scale 4; prior scale 2 |" in page and "seeds: 2 (a CPU" in page
+    edge = "; prior scale 2, the last that was tried |"
+    assert f"| prior scale 4{edge}" in page and "seeds: 2 (a CPU" in page
     more = {**facts, "rows": [one | {"data": "fashion", "size": "full"}]}
     assert "## Fashion-MNIST, 50,000 training" in mnist_page.page(facts, more)
 

@@ -35,6 +35,7 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
       classes_: labels, sorted, `[K]`.
       draws_: parameters at every draw, a tree of arrays `[C, S, ...]`.
       report_: what the warm-up found, and what is doubtful, in words.
+      widths_: of the hidden layers.
       n_features_in_: columns of X.
 
     Example:
@@ -49,11 +50,13 @@ class BayesianMLPClassifier(ClassifierMixin, BayesianMLP):
       (1, 2)
     """
 
-    _auto = (32,)
     _learned = (*BayesianMLP._learned, "classes_")
 
+    def _auto(self, num_rows: int) -> tuple[int, ...]:
+        return (32,)
+
     def _network(self, num_data: int) -> Network:
-        sizes = self.n_features_in_, self._widths(), max(2, len(self.classes_))
+        sizes = self.n_features_in_, self.widths_.tolist(), max(2, len(self.classes_))
         return tabular_classification(*sizes, num_data=num_data)
 
     def fit(self, X: Any, y: Any) -> Self:

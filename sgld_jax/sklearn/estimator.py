@@ -30,9 +30,13 @@ _AT_ONCE = 256  # rows of a prediction
 class BayesianMLP(BaseEstimator):
     """A network of which many draws are kept. Its subclasses say what it predicts."""
 
-    _auto: ClassVar[tuple[int, ...]]  # widths, if nothing is said
     # Arrays that `fit` leaves behind, beside the draws.
-    _learned: ClassVar[tuple[str, ...]] = ("n_features_in_", "x_mean_", "x_scale_")
+    _learned: ClassVar[tuple[str, ...]] = (
+        "n_features_in_",
+        "x_mean_",
+        "x_scale_",
+        "widths_",
+    )
     n_features_in_: int
 
     def __init__(
@@ -56,21 +60,25 @@ class BayesianMLP(BaseEstimator):
         self.random_state = random_state
         self.verbose = verbose
 
+    def _auto(self, num_rows: int) -> tuple[int, ...]:
+        """Widths for so many rows, if nothing is said."""
+        raise NotImplementedError
+
     def _network(self, num_data: int) -> Network:
         raise NotImplementedError
 
     def _check_settings(self) -> None:
         for name in ("num_chains", "num_samples", "start_updates", "adapt_updates"):
             check_count(name, getattr(self, name), 2 if name == "num_chains" else 1)
-        for size in self._widths():
+        for size in self._widths(2):
             check_count("hidden_layer_sizes", size, 1)
         if self.batch_size not in ("auto", None):
             check_count("batch_size", self.batch_size, 1)
 
-    def _widths(self) -> tuple[Any, ...]:
+    def _widths(self, num_rows: int) -> tuple[Any, ...]:
         sizes: Any = self.hidden_layer_sizes
         if isinstance(sizes, str) and sizes == "auto":
-            return self._auto
+            return self._auto(num_rows)
         return tuple(sizes) if np.ndim(sizes) else (sizes,)
 
     def _standardised(self, X: np.ndarray) -> np.ndarray:
@@ -86,6 +94,7 @@ class BayesianMLP(BaseEstimator):
         self.x_mean_ = X.mean(0)
         scale = X.std(0)
         self.x_scale_ = np.where(scale > 0, scale, 1.0)
+        self.widths_ = np.array(self._widths(len(X)))
         data = self._standardised(X), y
         network, batches = self._network(len(X)), self._batches(len(X))
         draw = check_random_state(self.random_state).randint
@@ -170,7 +179,7 @@ class BayesianMLP(BaseEstimator):
         arrays |= {f"draws.{i}": x for i, x in enumerate(leaves)}
         settings = self.get_params()
         if not isinstance(self.hidden_layer_sizes, str):
-            settings["hidden_layer_sizes"] = list(self._widths())
+            settings["hidden_layer_sizes"] = self.widths_.tolist()
         if not isinstance(settings["random_state"], (int, type(None))):
             settings["random_state"] = None  # a generator, that has been used
         facts = {"kind": type(self).__name__, "settings": settings, "named": named}

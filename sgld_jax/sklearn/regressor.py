@@ -16,6 +16,7 @@ from sgld_jax.potentials.tabular import tabular_regression
 from sgld_jax.sklearn.estimator import BayesianMLP
 
 _LEAST = 0.01  # of the spread of y: the floor of σ
+_FEW_ROWS = 1_000  # below which two layers do about as well as four, or better
 
 
 class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
@@ -27,7 +28,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
     a prediction is the mixture of all their draws.
 
     Args:
-      hidden_layer_sizes: widths; "auto" for four of 32.
+      hidden_layer_sizes: widths; "auto" for two of 32 up to 999 rows, four beyond.
       num_chains: chains, at least 2, each from an optimum of its own.
       num_samples: draws of each chain, 50 updates apart.
       start_updates: of Adam, before a chain starts.
@@ -41,6 +42,7 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
     Attributes:
       draws_: parameters at every draw, a tree of arrays `[C, S, ...]`.
       report_: what the warm-up found, and what is doubtful, in words.
+      widths_: of the hidden layers.
       n_features_in_: columns of X.
 
     Example:
@@ -55,11 +57,13 @@ class BayesianMLPRegressor(RegressorMixin, BayesianMLP):
       >>> low, high = model.predict_interval([[0.0]], coverage=0.9)
     """
 
-    _auto = (32, 32, 32, 32)
     _learned = (*BayesianMLP._learned, "y_mean_", "y_scale_", "floor_")
 
+    def _auto(self, num_rows: int) -> tuple[int, ...]:
+        return (32,) * (2 if num_rows < _FEW_ROWS else 4)
+
     def _network(self, num_data: int) -> Network:
-        sizes = self.n_features_in_, self._widths()
+        sizes = self.n_features_in_, self.widths_.tolist()
         return tabular_regression(*sizes, num_data=num_data, floor=self.floor_)
 
     def fit(self, X: Any, y: Any) -> Self:
