@@ -170,6 +170,17 @@ def test_masses_of_two_modes_that_cold_chains_never_cross():
     assert np.mean(alone.params < 0) == 0
 
 
+@pytest.mark.filterwarnings("ignore:.*chains have failed")
+def test_a_chain_that_fails_takes_no_other_with_it():
+    """The hottest is not stable; the others keep their law among themselves."""
+    found = run(step_sizes=[0.3, 0.4, 2.5], thinning=201)
+    failed = found.samples.failed.reshape(LADDERS, len(T))
+    assert failed[:, 2].all() and not failed[:, :2].any()
+    theta = np.asarray(found.samples.params[:, -1]).reshape(LADDERS, len(T), DIM)
+    by_rung = theta[:, :2].transpose(0, 2, 1).reshape(-1, 2)
+    assert np.abs(variance_z(by_rung, np.array(T[:2]) / LAMBDA)).max() < Z
+
+
 def test_draws_come_as_they_were_asked_for():
     found = run(num_ladders=2, num_samples=7, thinning=3, burn_in=5, collect=jnp.sum)
     assert found.samples.params.shape == (6, 7) and found.cold.params.shape == (2, 7)

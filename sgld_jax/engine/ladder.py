@@ -106,9 +106,11 @@ class Ladder(NamedTuple):
         """Chains `[LK, ...]` after an attempt, with neighbours of one parity."""
         state, K = chain.state, len(self.temperatures)
         turn = (jnp.max(chain.count) // self.swap_every) % 2
-        tries = (state.rung % 2 == turn) & (state.rung < K - 1)
         number = jnp.arange(len(energies))
         above = jnp.minimum(number + 1, len(energies) - 1)
+        # A chain that has failed stays where it is, and keeps what it has.
+        fine = jnp.isfinite(energies) & (chain.failure.step < 0)
+        tries = (state.rung % 2 == turn) & (state.rung < K - 1) & fine & fine[above]
         log_p = self.log_probability(energies, energies[above], state.rung)
         swaps = tries & (jnp.log(_uniforms(chain)) < log_p)  # swaps
         from_below = jnp.roll(swaps, 1).at[0].set(False)
