@@ -222,6 +222,28 @@ def test_the_page_of_images_is_made_of_what_was_kept():
         )
 
 
+def test_what_the_page_of_images_says_of_samplers():
+    part, full = (
+        {
+            one["method"]: one
+            for one in json.loads(path.read_text())["rows"]
+            if one["data"] == "mnist"
+        }
+        for path in MNIST
+    )
+    for rows in (part, full):
+        for name in ("sgld", "sghmc"):
+            assert rows[name]["NLL"] > rows["deep ensemble"]["NLL"]
+    for score, best in (
+        ("AUROC, Fashion", max),
+        ("AUROC, notMNIST", max),
+        ("error at 95 %", min),
+    ):
+        others = [r for name, r in full.items() if name != "MC dropout"]
+        assert best(others, key=lambda one: one[score])["method"] == "sghmc"
+    assert full["MC dropout"]["AUROC, notMNIST"] < full["sghmc"]["AUROC, notMNIST"]
+
+
 def test_the_page_of_accuracy_is_made_of_what_was_kept():
     result = json.loads(ACCURACY.read_text())
     assert benchmarks.ACCURACY.read_text() == accuracy_page.page(result)
