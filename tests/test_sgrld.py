@@ -166,6 +166,35 @@ def test_near_0_the_kernel_is_the_reflected_step_with_the_bias_that_is_published
     )
 
 
+def concentration(phi, parts=5):
+    """Σπ² of points of the simplex, whose logarithms come in rows."""
+    phi = np.asarray(phi, np.float64).reshape(-1, parts)
+    share = np.exp(phi - phi.max(1, keepdims=True))
+    return np.sum((share / share.sum(1, keepdims=True)) ** 2, 1)
+
+
+def test_a_sparse_dirichlet_and_by_how_much_the_step_misses_it():
+    """Dirichlet(.1, …, .1): E Σπ² = (α + 1)/(Kα + 1), exact by the exact transition."""
+    rng, a = np.random.default_rng(3), 0.1
+    exact, start = (a + 1) / (5 * a + 1), exact_logs(a, rng, DIM)
+    phi = start
+    for _ in range(4):
+        phi = cir_log(phi, a, H, rng)
+    found = {"exact": phi, ".1": euler(start, a, 0.1, 200, rng)}
+    found[".01"] = euler(start, a, 0.01, 2_000, rng)
+    told = {"exact": exact, ".1": 0.400, ".01": 0.489}  # as the docstring says
+    for name, phi in found.items():
+        values = concentration(phi)
+        error = Z * values.std() / np.sqrt(len(values)) + 0.0005 * (name != "exact")
+        assert abs(values.mean() - told[name]) < error
+    theta = gamma_chains(
+        sgld_jax.sgrld, a, 1.0, 0.1, 0.0, updates=200, start=jnp.float32(start)
+    )
+    kernel, step = concentration(np.log(theta)), concentration(found[".1"])
+    error = np.sqrt((kernel.var() + step.var()) / len(step))
+    assert abs(kernel.mean() - step.mean()) < Z * error
+
+
 # --- the simplex ---------------------------------------------------------------------
 
 
