@@ -126,4 +126,9 @@ def rows(kept: pathlib.Path) -> list[dict]:
         for method in METHODS
         if name in REGRESSION or method != "Gaussian process"
     ]
-    return restart.rows(kept, todo, row)
+    return sorted(restart.rows(kept, todo, row), key=_place)
+
+
+def _place(one: dict) -> tuple[int, int, int]:
+    data = (*REGRESSION, *CLASSIFICATION).index(one["data"])
+    return one["split"], data, list(METHODS).index(one["method"])
