@@ -229,7 +229,8 @@ def cyclical(
       >>> import jax, jax.numpy as jnp, sgld_jax
       >>> cycle = sgld_jax.cyclical(0.5, cycle_steps=50, exploration=0.6)
       >>> sampler = sgld_jax.sgld(cycle.step_size, cycle.temperature)
-      >>> two_modes = sgld_jax.from_log_density(lambda x: -2 * (x**2 - 1) ** 2)
+      >>> two_modes = sgld_jax.from_log_density(
+      ...     lambda x: jnp.logaddexp(-((x - 2) ** 2) / 2, -((x + 2) ** 2) / 2))
       >>> samples = sgld_jax.sample(
       ...     0, sampler, two_modes, jax.random.normal, num_chains=4,
       ...     num_samples=40, keep=cycle.keep)
