@@ -8,6 +8,7 @@ from scipy import special
 
 import sgld_jax
 from sgld_jax.engine import exchange, ladder
+from sgld_jax.tuning.laws import LAWS
 from tests.law import Z, variance_z
 from tests.marks import briefly
 from tests.mutants import mutated
@@ -179,6 +180,14 @@ def test_a_chain_that_fails_takes_no_other_with_it():
     theta = np.asarray(found.samples.params[:, -1]).reshape(LADDERS, len(T), DIM)
     by_rung = theta[:, :2].transpose(0, 2, 1).reshape(-1, 2)
     assert np.abs(variance_z(by_rung, np.array(T[:2]) / LAMBDA)).max() < Z
+
+
+def test_what_moves_with_a_position_is_known_of_every_kernel():
+    """A new field of a kernel's state stays with its rung, moves, or is refused."""
+    kinds = [*LAWS, type(sgld_jax.sgrld(0.1, key=0).init(jnp.zeros(1)))]
+    stay = {"count", "rng_key", "metric", "trace", "thermostat"}
+    for kind in kinds:
+        assert set(kind._fields) <= stay | set(ladder._MOVES), kind
 
 
 def test_draws_come_as_they_were_asked_for():

@@ -18,7 +18,7 @@ from sgld_jax.states import positions
 PyTree = Any
 
 
-def check_estimator(estimator: Estimator, chain: Chain, data: PyTree) -> None:
+def _check(chain: Chain, data: PyTree) -> None:
     """Raises `ValueError` where an estimator cannot be used."""
     if data is None:
         raise ValueError(
@@ -40,7 +40,7 @@ def with_memory(chain: Chain, potential: Any, data: PyTree) -> Chain:
     """
     if not isinstance(potential, Estimator):
         return chain._replace(memory=())
-    check_estimator(potential, chain, data)
+    _check(chain, data)
     data = jax.tree.map(jnp.asarray, data)
     make = jax.vmap(potential.init, (0, None))
     if jax.tree.leaves(chain.memory):
