@@ -182,6 +182,25 @@ def test_a_chain_that_fails_takes_no_other_with_it():
     assert np.abs(variance_z(by_rung, np.array(T[:2]) / LAMBDA)).max() < Z
 
 
+@pytest.mark.parametrize("why", ["failed", "no energy", ""])
+def test_a_chain_that_has_failed_keeps_its_place(why):
+    """Two ladders whose cold chains are higher, and so always swap; if both may."""
+    pair = rule([1.0, 2.0])
+    sampler = pair.sampler(sgld_jax.sgld)
+    chain = sgld_jax.start(0, sampler, jax.random.normal, num_chains=4)
+    rungs = jnp.array([0, 1, 0, 1], jnp.int32)
+    chain = chain._replace(state=chain.state._replace(rung=rungs))
+    energies = jnp.array([9.0, 0.0, 9.0, 0.0])
+    if why == "failed":
+        step = chain.failure.step.at[1].set(3)
+        chain = chain._replace(failure=chain.failure._replace(step=step))
+    if why == "no energy":
+        energies = energies.at[0].set(jnp.inf)
+    order = [0, 1, 3, 2] if why else [1, 0, 3, 2]
+    expected = np.asarray(chain.params)[order]
+    np.testing.assert_array_equal(pair.swapped(chain, energies).params, expected)
+
+
 def test_what_moves_with_a_position_is_known_of_every_kernel():
     """A new field of a kernel's state stays with its rung, moves, or is refused."""
     kinds = [*LAWS, type(sgld_jax.sgrld(0.1, key=0).init(jnp.zeros(1)))]
